@@ -1,0 +1,212 @@
+//! What can go wrong while messages are exchanged.
+
+use std::fmt;
+
+use memenpsf_fdpass::SendError;
+use thiserror::Error;
+
+use super::ControlViolation;
+
+/// How the peer left.
+///
+/// ```
+/// use memenpsf::Departure;
+///
+/// assert_eq!(Departure::Closed.to_string(), "the peer closed the connection");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Departure {
+    /// It said goodbye.
+    Closed,
+    /// It went without a word: it died, or its last descriptor was closed by
+    /// something else than this library.
+    Gone,
+}
+
+impl fmt::Display for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the peer closed the connection",
+            Self::Gone => "the peer is gone without a goodbye",
+        })
+    }
+}
+
+/// Which rule the peer broke. The connection ends; nothing else is affected.
+///
+/// ```
+/// use memenpsf::Violation;
+///
+/// assert_eq!(
+///     Violation::Descriptors.to_string(),
+///     "the peer sent descriptors after the handshake"
+/// );
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// It published a position that the ring's rules do not allow.
+    #[error(transparent)]
+    Ring(#[from] memenpsf_ring::Violation),
+    /// It sent something that is no control frame.
+    #[error(transparent)]
+    Control(#[from] ControlViolation),
+    /// It sent descriptors where none are allowed.
+    #[error("the peer sent descriptors after the handshake")]
+    Descriptors,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Departed(Departure),
+    Violation(Violation),
+}
+
+/// Why one message was not transmitted; gives it back.
+///
+/// ```
+/// use memenpsf::XmitError;
+///
+/// let error = XmitError::Full(7);
+/// assert_eq!(error.to_string(), "the ring is full");
+/// assert_eq!(error.into_inner(), 7);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum XmitError<T> {
+    /// No slot is vacant. The peer makes room by receiving.
+    Full(T),
+    /// The connection has ended.
+    Closed(T, Departure),
+    /// The peer broke a rule.
+    Violation(T, Violation),
+}
+
+impl<T> XmitError<T> {
+    /// Returns the message that was not transmitted.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Full(message) | Self::Closed(message, _) | Self::Violation(message, _) => message,
+        }
+    }
+
+    /// Makes the error of an ended connection.
+    pub(crate) fn ended(message: T, ended: Ended) -> Self {
+        match ended {
+            Ended::Departed(departure) => Self::Closed(message, departure),
+            Ended::Violation(violation) => Self::Violation(message, violation),
+        }
+    }
+}
+
+impl<T> fmt::Display for XmitError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("the ring is full"),
+            Self::Closed(_, departure) => departure.fmt(f),
+            Self::Violation(_, violation) => violation.fmt(f),
+        }
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for XmitError<T> {}
+
+/// Why several messages were not transmitted, or why slots were not reserved.
+///
+/// ```
+/// use memenpsf::TransmitError;
+///
+/// let error = TransmitError::TooFew { wanted: 8, available: 3 };
+/// assert_eq!(error.to_string(), "8 slots were asked for and 3 are vacant");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum TransmitError {
+    /// Fewer slots than wanted are vacant now. Only a reservation returns it.
+    #[error("{wanted} slots were asked for and {available} are vacant")]
+    TooFew {
+        /// How many were asked for.
+        wanted: usize,
+        /// How many there are.
+        available: usize,
+    },
+    /// The connection has ended.
+    #[error("{0}")]
+    Closed(Departure),
+    /// The peer broke a rule.
+    #[error(transparent)]
+    Violation(Violation),
+}
+
+impl From<Ended> for TransmitError {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Departed(departure) => Self::Closed(departure),
+            Ended::Violation(violation) => Self::Violation(violation),
+        }
+    }
+}
+
+/// Why nothing can be received any more.
+///
+/// ```
+/// use memenpsf::{Departure, RecvError};
+///
+/// let error = RecvError::Closed(Departure::Gone);
+/// assert_eq!(error.to_string(), "the peer is gone without a goodbye");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The connection has ended, and all that the peer had committed before has
+    /// been received.
+    #[error("{0}")]
+    Closed(Departure),
+    /// The peer broke a rule.
+    #[error(transparent)]
+    Violation(Violation),
+}
+
+impl From<Ended> for RecvError {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Departed(departure) => Self::Closed(departure),
+            Ended::Violation(violation) => Self::Violation(violation),
+        }
+    }
+}
+
+/// Why a control message could not be sent or received.
+///
+/// ```
+/// use memenpsf::ControlError;
+///
+/// assert_eq!(ControlError::Full.to_string(), "the socket's buffer is full");
+/// ```
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// The socket takes nothing now. The peer makes room by receiving.
+    #[error("the socket's buffer is full")]
+    Full,
+    /// The connection has ended.
+    #[error("{0}")]
+    Closed(Departure),
+    /// The peer broke a rule.
+    #[error(transparent)]
+    Violation(Violation),
+    /// The system refused to send.
+    #[error("a control message could not be sent")]
+    Io(#[source] SendError),
+}
+
+impl From<Ended> for ControlError {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Departed(departure) => Self::Closed(departure),
+            Ended::Violation(violation) => Self::Violation(violation),
+        }
+    }
+}

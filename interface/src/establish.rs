@@ -1,0 +1,313 @@
+//! Making a connection: drives the handshake over a socket, opens the peer's
+//! region and makes our own.
+//!
+//! # Invariants
+//!
+//! - I1: the own region is made when its descriptor is about to be sent: by a
+//!   client at once, by a server after a valid hello.
+//! - I2: the own descriptor is closed as soon as it has been sent, the peer's as
+//!   soon as it is mapped; neither outlives an `Establishing`.
+//! - I3: [`Establishing::advance`] never waits, so many can be driven side by side.
+//!
+//! # Trust
+//!
+//! The peer decides about every byte and descriptor. Bytes go to [`Handshake`],
+//! descriptors to [`PeerRegion::open`], both of which check all they use.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use memenpsf_fdpass::{
+    Deadline, ReceiveError, SendError, peer_credentials, try_receive, try_receive_bytes, try_send,
+};
+use memenpsf_ring::Plain;
+use memenpsf_ring::index::{self, Consumer, Producer};
+use memenpsf_ring::memory::Split;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::connection::{Connection, Peer};
+use crate::error::{ConnectError, Field, Mismatch, Reason, Refusal};
+use crate::frame::{Limits, Name, Role, index_producer_len};
+use crate::handshake::{Handshake, Wants, fresh_nonce};
+use crate::interface::Interface;
+use crate::layout::{Header, RegionLayout, RingKind, Shape};
+use crate::options::Options;
+use crate::receiver::Receiver;
+use crate::region::{OwnRegion, PeerRegion};
+use crate::transmitter::Transmitter;
+
+/// A handshake on its way, with what it has made so far.
+#[derive(Debug)]
+pub(crate) struct Establishing {
+    stream: UnixStream,
+    handshake: Handshake,
+    role: Role,
+    name: Name,
+    header: Header,
+    own: Option<OwnRegion>,
+    /// The own region's descriptor, until it is sent (I2).
+    descriptor: Option<OwnedFd>,
+    /// The peer's region's descriptor, until it is mapped (I2).
+    received: Option<OwnedFd>,
+    theirs: Option<PeerRegion>,
+    /// Position at which both rings begin.
+    start: u64,
+}
+
+/// What a handshake waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Readable,
+    Writable,
+    Done,
+}
+
+impl Establishing {
+    /// Begins a handshake for messages of type `T`.
+    pub(crate) fn begin<T: Plain>(
+        stream: UnixStream,
+        role: Role,
+        options: &Options,
+    ) -> Result<Self, ConnectError> {
+        let name = Name::new(&options.name)?;
+        let block = index::producer_block::<T>(options.capacity)?;
+        let header = Header {
+            shape: Shape::of::<T>(RingKind::Index, options.capacity as u64, &options.schema),
+            layout: RegionLayout::new(block.size() as u64, options.region_limit)?,
+            nonce: fresh_nonce(),
+        };
+        let limits = Limits {
+            region: options.region_limit,
+            producer_len: index_producer_len,
+        };
+        let begin = match role {
+            Role::Client => Handshake::client,
+            Role::Server => Handshake::server,
+        };
+        let mut this = Self {
+            handshake: begin(header, name.clone(), limits),
+            stream,
+            role,
+            name,
+            header,
+            own: None,
+            descriptor: None,
+            received: None,
+            theirs: None,
+            start: options.start,
+        };
+        if role == Role::Client {
+            this.make_region()?;
+        }
+        Ok(this)
+    }
+
+    #[expect(
+        unsafe_code,
+        reason = "writes the first positions into memory that was just mapped"
+    )]
+    fn make_region(&mut self) -> Result<(), ConnectError> {
+        let (region, descriptor) = OwnRegion::create(&self.name, &self.header)?;
+        for block in [region.producer_block(), region.consumer_block()] {
+            // SAFETY: both are blocks of a region that is not shared yet.
+            unsafe { index::begin_at(block, self.start) };
+        }
+        self.own = Some(region);
+        self.descriptor = Some(descriptor);
+        Ok(())
+    }
+
+    /// Does what can be done without waiting, and tells what to wait for.
+    pub(crate) fn advance(&mut self) -> Result<Progress, ConnectError> {
+        loop {
+            match self.handshake.poll() {
+                Wants::Read { bytes, descriptors } => {
+                    if !self.read(bytes, descriptors)? {
+                        return Ok(Progress::Readable);
+                    }
+                }
+                Wants::Write => {
+                    if !self.write()? {
+                        return Ok(Progress::Writable);
+                    }
+                }
+                Wants::Verdict { .. } => self.decide()?,
+                Wants::Done { .. } => return Ok(Progress::Done),
+                Wants::Failed { error } => return Err(ConnectError::Handshake(error.clone())),
+            }
+        }
+    }
+
+    /// Reads once. `false` means that there is nothing to read yet.
+    fn read(&mut self, bytes: usize, descriptors: usize) -> Result<bool, ConnectError> {
+        let mut buffer = [0; crate::frame::FRAME_LEN];
+        let buffer = &mut buffer[..bytes];
+        let received = if descriptors > 0 {
+            try_receive(&self.stream, buffer).map(|received| (received.bytes, received.fds))
+        } else {
+            try_receive_bytes(&self.stream, buffer).map(|bytes| (bytes, Vec::new()))
+        };
+        match received {
+            Ok((bytes, fds)) => {
+                let count = fds.len();
+                // A second descriptor ends the handshake below; all close here.
+                self.received = fds.into_iter().next().or(self.received.take());
+                self.handshake.receive(&buffer[..bytes], count);
+                Ok(true)
+            }
+            Err(ReceiveError::WouldBlock) => Ok(false),
+            Err(ReceiveError::Closed { .. }) => {
+                self.handshake.closed();
+                Ok(true)
+            }
+            // There was room for it, so it is this process that cannot take it.
+            Err(error @ ReceiveError::Truncated { .. }) if descriptors > 0 => {
+                let words = "no descriptor is free";
+                self.handshake
+                    .refuse(Refusal::with_words(Reason::Region, words));
+                // As in `decide`.
+                let _ = self.write();
+                Err(ConnectError::Receive(error))
+            }
+            Err(ReceiveError::Truncated { received, .. }) => {
+                self.handshake.refuse(Reason::Mismatch(Mismatch {
+                    field: Field::Descriptors,
+                    found: received as u64 + 1,
+                    expected: descriptors as u64,
+                }));
+                Ok(true)
+            }
+            Err(error) => Err(ConnectError::Receive(error)),
+        }
+    }
+
+    /// Writes once. `false` means that the socket takes nothing now.
+    fn write(&mut self) -> Result<bool, ConnectError> {
+        let Some(outgoing) = self.handshake.transmit() else {
+            return Ok(true);
+        };
+        let with = outgoing.with_descriptor.then_some(self.descriptor.as_ref());
+        let descriptor = with.flatten().map(AsFd::as_fd);
+        match try_send(&self.stream, outgoing.bytes, descriptor.as_slice()) {
+            Ok(written) => {
+                // The kernel holds a reference of its own now (I2).
+                self.descriptor = None;
+                self.handshake.sent(written);
+                Ok(true)
+            }
+            Err(SendError::WouldBlock) => Ok(false),
+            Err(SendError::Closed { .. }) => {
+                self.handshake.unsendable();
+                Ok(true)
+            }
+            Err(error) => Err(ConnectError::Send(error)),
+        }
+    }
+
+    /// Opens the peer's region, and as a server makes our own.
+    fn decide(&mut self) -> Result<(), ConnectError> {
+        let (Some(peer), Some(descriptor)) = (self.handshake.peer(), self.received.take()) else {
+            self.handshake.refuse(Reason::Region);
+            return Ok(());
+        };
+        match PeerRegion::open(descriptor, &peer.header) {
+            Ok(region) => self.theirs = Some(region),
+            Err(error) => {
+                self.handshake.refuse(&error);
+                return Ok(());
+            }
+        }
+        if self.own.is_none()
+            && let Err(error) = self.make_region()
+        {
+            self.handshake.refuse(Reason::Region);
+            // The peer is told if its socket takes a frame, as it does unless
+            // it is hostile; our own error is what the caller needs.
+            let _ = self.write();
+            return Err(error);
+        }
+        // When the peer has refused meanwhile, the next poll says so.
+        let _ = self.handshake.accept();
+        Ok(())
+    }
+
+    /// Drives the handshake to its end, waiting until `deadline` at most.
+    pub(crate) fn finish(mut self, deadline: Deadline) -> Result<Self, ConnectError> {
+        loop {
+            let events = match self.advance()? {
+                Progress::Done => return Ok(self),
+                Progress::Readable => PollFlags::POLLIN,
+                Progress::Writable => PollFlags::POLLOUT,
+            };
+            let remaining = deadline.remaining();
+            if remaining.is_some_and(|left| left.is_zero()) {
+                self.handshake.refuse(Reason::Deadline);
+                // Tells the peer if its socket takes a frame.
+                let _ = self.advance();
+                return Err(ConnectError::Timeout);
+            }
+            // Rounded up, so that the last wait does not become a busy loop;
+            // one too long for poll is cut, and the loop waits again.
+            let timeout = remaining.map_or(PollTimeout::NONE, |left| {
+                let millis = left.as_millis().saturating_add(1);
+                u16::try_from(millis).map_or(PollTimeout::from(u16::MAX), PollTimeout::from)
+            });
+            match poll(&mut [PollFd::new(self.stream.as_fd(), events)], timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(ConnectError::Wait(errno.into())),
+            }
+        }
+    }
+
+    /// Puts the connection together once the handshake is done.
+    #[expect(
+        unsafe_code,
+        reason = "a ring is attached to memory that was mapped as its layout says"
+    )]
+    pub(crate) fn into_interface<T: Plain>(self) -> Result<Interface<T>, ConnectError> {
+        let (Wants::Done { peer }, Some(own), Some(theirs)) =
+            (self.handshake.poll(), self.own, self.theirs)
+        else {
+            return Err(ConnectError::Timeout);
+        };
+        let ours = &self.header.shape;
+        let yours = &peer.header.shape;
+        let capacity = |shape: &Shape| usize::try_from(shape.capacity).unwrap_or(usize::MAX);
+        let (ours, yours) = (capacity(ours), capacity(yours));
+
+        let (Some(heads), Some(tails)) = (
+            NonNull::new(theirs.consumer_block().cast_mut()),
+            NonNull::new(theirs.producer_block().cast_mut()),
+        ) else {
+            return Err(ConnectError::Timeout);
+        };
+        // SAFETY: the own producer block lies in a region that was laid out for
+        // this `T` and capacity, the peer's consumer block at its place in a
+        // region of at least that length; both are page-aligned plus a multiple
+        // of 128. Each region outlives its handle through `Connection` (its I1).
+        // Nothing else in this process touches the blocks.
+        let outbound = unsafe { Split::new(own.producer_block(), heads) };
+        // SAFETY: this is the only producer: it is made once, from a fresh region.
+        let producer = unsafe { Producer::attach(outbound, ours, self.start) }?;
+        // SAFETY: as for `outbound`, with the roles of the blocks exchanged; the
+        // peer's region was checked to be as long as its capacity asks.
+        let inbound = unsafe { Split::new(own.consumer_block(), tails) };
+        // SAFETY: this is the only consumer.
+        let consumer = unsafe { Consumer::attach(inbound, yours, self.start) }?;
+
+        let peer = Peer {
+            name: peer.name.clone(),
+            credentials: peer_credentials(&self.stream).map_err(ConnectError::Wait)?,
+            capacity: yours,
+        };
+        let connection = Connection::new(self.stream, self.name, self.role, peer, own, theirs);
+        let connection = Arc::new(connection);
+        Ok(Interface::from_halves(
+            Transmitter::new(producer, Arc::clone(&connection)),
+            Receiver::new(consumer, connection),
+        ))
+    }
+}

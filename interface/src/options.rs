@@ -1,0 +1,125 @@
+//! What a connection is made with.
+
+use std::time::Duration;
+
+use memenpsf_fdpass::Deadline;
+
+use crate::layout::DEFAULT_REGION_LIMIT;
+
+/// Number of slots unless one is chosen: with elements of up to 128 bytes the
+/// slots fit into 128 KiB, so that the ring stays in a core's second-level cache.
+pub const DEFAULT_CAPACITY: usize = 1024;
+
+/// How long the whole handshake may take unless a deadline is chosen: a local
+/// peer answers within milliseconds, and a stopped one is not to keep us.
+pub const DEFAULT_HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// What a connection is made with; every option has a default.
+///
+/// ```
+/// use memenpsf::{Interface, Options};
+/// use std::os::unix::net::UnixStream;
+///
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let options = Options::new().name("camera").capacity(64).schema("frame/v2");
+/// let other = options.clone();
+/// let other = std::thread::spawn(move || Interface::<u64>::establish(theirs, 0, &other));
+/// let interface = Interface::<u64>::establish(ours, 1, &options)?;
+/// assert_eq!((interface.name(), interface.cap()), ("camera", 64));
+/// # drop(other.join());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    pub(crate) name: String,
+    pub(crate) capacity: usize,
+    pub(crate) schema: String,
+    pub(crate) handshake: Option<Duration>,
+    pub(crate) wait_for_server: Duration,
+    pub(crate) region_limit: u64,
+    pub(crate) start: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Options {
+    /// Returns the defaults: no name, [`DEFAULT_CAPACITY`] slots, no schema,
+    /// [`DEFAULT_HANDSHAKE`] for the handshake, no waiting for a server, and
+    /// regions of at most [`DEFAULT_REGION_LIMIT`] bytes.
+    pub fn new() -> Self {
+        Self {
+            name: String::new(),
+            capacity: DEFAULT_CAPACITY,
+            schema: String::new(),
+            handshake: Some(DEFAULT_HANDSHAKE),
+            wait_for_server: Duration::ZERO,
+            region_limit: DEFAULT_REGION_LIMIT,
+            start: 0,
+        }
+    }
+
+    /// Sets the name that the peer sees: at most 64 bytes, without control
+    /// characters.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Sets the number of slots of the outbound ring, a power of two. The peer
+    /// chooses the capacity of its own outbound ring.
+    #[must_use]
+    pub fn capacity(mut self, capacity: usize) -> Self {
+        self.capacity = capacity;
+        self
+    }
+
+    /// Sets a word for what the messages mean, such as `"orders/v2"`. Only ends
+    /// with the same schema connect, beyond the same size and alignment.
+    #[must_use]
+    pub fn schema(mut self, schema: &str) -> Self {
+        schema.clone_into(&mut self.schema);
+        self
+    }
+
+    /// Sets how long the handshake may take; `None` is for ever.
+    #[must_use]
+    pub fn handshake_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.handshake = timeout;
+        self
+    }
+
+    /// Sets how long [`Interface::connect`](crate::Interface::connect) waits for
+    /// a server to appear at its address; none by default.
+    #[must_use]
+    pub fn wait_for_server(mut self, patience: Duration) -> Self {
+        self.wait_for_server = patience;
+        self
+    }
+
+    /// Sets the length in bytes of the longest region that this side makes or
+    /// maps. A peer can make this side map that much.
+    #[must_use]
+    pub fn region_limit(mut self, bytes: u64) -> Self {
+        self.region_limit = bytes;
+        self
+    }
+
+    /// Sets the position at which both rings begin, the same at both ends: for
+    /// tests of wrap-around.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn start_at(mut self, position: u64) -> Self {
+        self.start = position;
+        self
+    }
+
+    /// Returns the deadline of a handshake that begins now.
+    pub(crate) fn handshake_deadline(&self) -> Deadline {
+        self.handshake.map_or(Deadline::never(), Deadline::after)
+    }
+}

@@ -1,0 +1,255 @@
+//! Waiting: spin a little, then sleep in `poll` on the socket.
+//!
+//! The socket is the one descriptor for everything that ends a sleep: a wake-up
+//! (data or space), a control message, the peer's goodbye, its death. The words and
+//! barriers are in [`memenpsf_ring::wake`], whose steps are named here.
+//!
+//! ```text
+//!   ready? ── spin ──▶ S1, S2 ──▶ ready? (S3) ──▶ poll (S4) ──▶ S5 ──▶ ready?
+//! ```
+//!
+//! # Invariants
+//!
+//! - W1: a side looks at its ring after it has announced a sleep and before it
+//!   sleeps, and the socket has not been read in between: [`Connection::sleep`]
+//!   returns at once if it was.
+//! - W2: while one half sleeps in `poll`, no other half reads the socket; what the
+//!   sleeper then reads, it tells the others. So no half can take away a wake-up
+//!   that another one sleeps for.
+//! - W3: a spinning endpoint says so in its hello, and its peer then executes no
+//!   barrier and reads no waiting word for it.
+//!
+//! # Memory ordering
+//!
+//! F1 of [`memenpsf_ring::wake`]. Where both processes have registered for
+//! `membarrier(GLOBAL_EXPEDITED)`, the sleeper makes every running thread of both
+//! execute a full barrier, which is as good as the waker's own: a thread that is not
+//! running has executed one when it was switched out.
+
+use std::sync::OnceLock;
+
+use memenpsf_fdpass::Deadline;
+use memenpsf_ring::memory::Split;
+use memenpsf_ring::wake::Sleeper;
+
+use crate::connection::Connection;
+use crate::error::Ended;
+use crate::pace::Pace;
+
+/// How an endpoint waits.
+///
+/// ```
+/// use memenpsf::{Interface, Options, Waiting};
+/// use std::os::unix::net::UnixStream;
+///
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let other = std::thread::spawn(move || Interface::<u64>::new("b", 8, theirs, 0));
+/// let spinning = Options::new().waiting(Waiting::Spin);
+/// let mut interface = Interface::<u64>::establish(ours, 1, &spinning)?;
+/// let mut other = other.join().unwrap()?;
+/// other.xmit(1)?;
+/// assert_eq!(interface.recv_timeout(None)?, Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Waiting {
+    /// Spins for a short, adaptive time and then sleeps without using the
+    /// processor. The peer reads one more word for every publication.
+    #[default]
+    Adaptive,
+    /// Never sleeps: a core of its own for the lowest latency, and no cost at the
+    /// peer. Such an endpoint cannot be waited for with a descriptor either.
+    Spin,
+}
+
+/// Why a wait has ended.
+#[derive(Debug)]
+pub(crate) enum Waited {
+    /// What was waited for is there.
+    Ready,
+    /// The connection has ended; the ring is still to be drained.
+    Ended(Ended),
+    /// A control message has arrived.
+    Control,
+    /// The deadline has passed.
+    TimedOut,
+}
+
+/// Shortest and longest spin, in looks at the ring. A look with its pause takes
+/// 15 to 40 ns, so the longest spin is 15 to 40 us: about what a sleep and a
+/// wake-up cost, beyond which spinning cannot pay.
+const SPINS: std::ops::RangeInclusive<u32> = 16..=1024;
+
+/// One half's way to wait.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    sleeper: Sleeper<Split<u64>>,
+    strategy: Waiting,
+    /// Whether both processes take part in the asymmetric barrier.
+    asymmetric: bool,
+    /// How long to spin next time: doubled when it paid, halved when it did not.
+    spins: u32,
+}
+
+impl Waiter {
+    pub(crate) fn new(sleeper: Sleeper<Split<u64>>, strategy: Waiting, asymmetric: bool) -> Self {
+        Self {
+            sleeper,
+            strategy,
+            asymmetric,
+            spins: *SPINS.end(),
+        }
+    }
+
+    /// Waits until `ready`, the connection's end, a control message, or the
+    /// deadline.
+    pub(crate) fn wait(
+        &mut self,
+        connection: &Connection,
+        deadline: Deadline,
+        mut ready: impl FnMut() -> bool,
+    ) -> Waited {
+        if self.strategy == Waiting::Spin {
+            return spin(connection, deadline, ready);
+        }
+        let controls = connection.counts().control_received;
+        if self.spin_a_little(&mut ready) {
+            return Waited::Ready;
+        }
+        loop {
+            let seen = connection.events();
+            let whole = self.announce();
+            if !ready() {
+                connection.sleep(seen, if whole { deadline } else { brief(deadline) });
+            }
+            self.sleeper.awake();
+            if ready() {
+                return Waited::Ready;
+            }
+            if let Some(ended) = connection.ended() {
+                return Waited::Ended(ended);
+            }
+            if connection.counts().control_received != controls {
+                return Waited::Control;
+            }
+            if deadline.has_passed() {
+                return Waited::TimedOut;
+            }
+        }
+    }
+
+    /// Announces a sleep to the peer (S1, S2). The caller looks again before it
+    /// sleeps. `false` means that the barrier could not be had and that a sleep must
+    /// be [`brief`].
+    pub(crate) fn announce(&mut self) -> bool {
+        self.sleeper.announce(!self.asymmetric);
+        !self.asymmetric || membarrier::execute()
+    }
+
+    /// Withdraws the announcement (S5).
+    pub(crate) fn awake(&mut self) {
+        if self.sleeper.is_announced() {
+            self.sleeper.awake();
+        }
+    }
+
+    /// Tells whether this side sleeps at all.
+    pub(crate) fn sleeps(&self) -> bool {
+        self.strategy != Waiting::Spin
+    }
+
+    fn spin_a_little(&mut self, ready: &mut impl FnMut() -> bool) -> bool {
+        // With one processor the peer cannot run while we spin.
+        static SPINS_PAY: OnceLock<bool> = OnceLock::new();
+        let pays = || std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+        if !SPINS_PAY.get_or_init(pays) {
+            return ready();
+        }
+        for _ in 0..self.spins {
+            if ready() {
+                self.spins = (self.spins * 2).min(*SPINS.end());
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        self.spins = (self.spins / 2).max(*SPINS.start());
+        false
+    }
+}
+
+/// Waits without ever sleeping.
+fn spin(
+    connection: &Connection,
+    deadline: Deadline,
+    mut ready: impl FnMut() -> bool,
+) -> Waited {
+    let controls = connection.counts().control_received;
+    let mut pace = Pace::default();
+    let mut left = 1;
+    loop {
+        if ready() {
+            return Waited::Ready;
+        }
+        left -= 1;
+        if left > 0 {
+            std::hint::spin_loop();
+            continue;
+        }
+        let (look, interval) = pace.ask();
+        left = interval;
+        if look {
+            if let Some(ended) = connection.look() {
+                return Waited::Ended(ended);
+            }
+            if connection.counts().control_received != controls {
+                return Waited::Control;
+            }
+        }
+        if deadline.has_passed() {
+            return Waited::TimedOut;
+        }
+    }
+}
+
+/// Longest sleep that a lost wake-up may cost where one cannot be excluded.
+pub(crate) const BRIEF: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// Returns the earlier of `deadline` and [`BRIEF`] from now.
+pub(crate) fn brief(deadline: Deadline) -> Deadline {
+    match deadline.remaining() {
+        Some(left) if left < BRIEF => deadline,
+        _ => Deadline::after(BRIEF),
+    }
+}
+
+/// The asymmetric barrier of Linux (since 4.16), `membarrier(2)`.
+#[expect(unsafe_code, reason = "no crate wraps membarrier")]
+pub(crate) mod membarrier {
+    use nix::libc;
+    use std::sync::OnceLock;
+
+    /// `MEMBARRIER_CMD_GLOBAL_EXPEDITED`
+    const GLOBAL_EXPEDITED: libc::c_int = 1 << 1;
+    /// `MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED`
+    const REGISTER_GLOBAL_EXPEDITED: libc::c_int = 1 << 2;
+
+    fn call(command: libc::c_int) -> bool {
+        // SAFETY: membarrier takes three integers and touches no memory.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+
+    /// Registers this process, once, and tells whether it takes part: its threads
+    /// execute a barrier when another process asks, and it may ask.
+    pub(crate) fn is_available() -> bool {
+        static REGISTERED: OnceLock<bool> = OnceLock::new();
+        *REGISTERED.get_or_init(|| call(REGISTER_GLOBAL_EXPEDITED) && call(GLOBAL_EXPEDITED))
+    }
+
+    /// Makes every running thread of every registered process execute a full
+    /// barrier, this one included. `false` when the kernel refuses, as after a
+    /// sandbox was put on.
+    pub(crate) fn execute() -> bool {
+        call(GLOBAL_EXPEDITED)
+    }
+}

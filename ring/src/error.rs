@@ -1,0 +1,219 @@
+//! What can go wrong with a ring, one type for each set of causes.
+
+use core::error::Error;
+use core::fmt;
+
+/// The peer broke a rule of the shared layout.
+///
+/// It is found when the peer's position is loaded, before anything is done
+/// with it. It is sticky: the handle that returned it once returns it from
+/// every later call, and touches no slot again. A ring on the heap has an honest
+/// peer and never returns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Violation {
+    /// The consumer published a head outside `previous..=tail`.
+    Head {
+        /// What the peer published.
+        head: u64,
+        /// The head that it had published before.
+        previous: u64,
+        /// Our own tail.
+        tail: u64,
+    },
+    /// The producer published a tail outside `previous..=head + capacity`.
+    Tail {
+        /// What the peer published.
+        tail: u64,
+        /// The tail that it had published before.
+        previous: u64,
+        /// Our own head.
+        head: u64,
+        /// Number of slots of the ring.
+        capacity: u64,
+    },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Head {
+                head,
+                previous,
+                tail,
+            } => write!(
+                f,
+                "the peer published head {head}, allowed are {previous} to {tail}"
+            ),
+            Self::Tail {
+                tail,
+                previous,
+                head,
+                capacity,
+            } => write!(
+                f,
+                "the peer published tail {tail}, allowed are {previous} to {}",
+                head.wrapping_add(capacity)
+            ),
+        }
+    }
+}
+
+impl Error for Violation {}
+
+/// Why a push failed; gives the element back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushError<T> {
+    /// No slot is vacant.
+    Full(T),
+    /// The peer broke a rule of the shared layout.
+    Violation(T, Violation),
+}
+
+impl<T> PushError<T> {
+    /// Returns the element that was not pushed.
+    ///
+    /// ```
+    /// let (mut producer, _consumer) = memenpsf_ring::index::ring(1)?;
+    /// producer.push(1)?;
+    /// assert_eq!(producer.push(2).unwrap_err().into_inner(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Full(value) | Self::Violation(value, _) => value,
+        }
+    }
+}
+
+impl<T> fmt::Display for PushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("the ring is full"),
+            Self::Violation(_, violation) => violation.fmt(f),
+        }
+    }
+}
+
+impl<T: fmt::Debug> Error for PushError<T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Full(_) => None,
+            Self::Violation(_, violation) => Some(violation),
+        }
+    }
+}
+
+/// Why a pop or a peek failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PopError {
+    /// No element is in the ring.
+    Empty,
+    /// The peer broke a rule of the shared layout.
+    Violation(Violation),
+}
+
+impl fmt::Display for PopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the ring is empty"),
+            Self::Violation(violation) => violation.fmt(f),
+        }
+    }
+}
+
+impl Error for PopError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Empty => None,
+            Self::Violation(violation) => Some(violation),
+        }
+    }
+}
+
+impl From<Violation> for PopError {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+/// Why a chunk of the wanted number of slots could not be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChunkError {
+    /// Fewer slots than wanted are there now.
+    TooFew {
+        /// How many were asked for.
+        wanted: usize,
+        /// How many there are.
+        available: usize,
+    },
+    /// The peer broke a rule of the shared layout.
+    Violation(Violation),
+}
+
+impl fmt::Display for ChunkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooFew { wanted, available } => {
+                write!(
+                    f,
+                    "{wanted} slots were asked for and {available} are available"
+                )
+            }
+            Self::Violation(violation) => violation.fmt(f),
+        }
+    }
+}
+
+impl Error for ChunkError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::TooFew { .. } => None,
+            Self::Violation(violation) => Some(violation),
+        }
+    }
+}
+
+impl From<Violation> for ChunkError {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+/// Why a ring of the wanted shape cannot be laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LayoutError {
+    /// The capacity is not a power of two of at least 1.
+    Capacity {
+        /// What was asked for.
+        given: usize,
+    },
+    /// The slots would not fit into the address space.
+    TooLarge {
+        /// Number of slots asked for.
+        capacity: usize,
+        /// Size of one slot in bytes.
+        slot: usize,
+    },
+    /// There is no memory for the ring.
+    NoMemory {
+        /// Size of the allocation in bytes.
+        bytes: usize,
+    },
+}
+
+impl fmt::Display for LayoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capacity { given } => {
+                write!(f, "capacity {given} is not a power of two of at least 1")
+            }
+            Self::TooLarge { capacity, slot } => write!(
+                f,
+                "{capacity} slots of {slot} bytes do not fit into the address space"
+            ),
+            Self::NoMemory { bytes } => write!(f, "no memory for a ring of {bytes} bytes"),
+        }
+    }
+}
+
+impl Error for LayoutError {}

@@ -1,0 +1,72 @@
+//! Lock-free single-producer single-consumer (SPSC) rings, on the heap or over
+//! memory that two processes share.
+//!
+//! One side pushes, the other pops, and neither ever waits for the other. A ring
+//! is two blocks of memory, each written by one side only, so it also works
+//! between two processes that each map the other's block read-only:
+//!
+//! ```text
+//!  Producer ── writes ──▶ tail, slots ── reads ──▶ Consumer
+//!  Producer ◀── reads ──── head ◀── writes ─────── Consumer
+//! ```
+//!
+//! ```
+//! use memenpsf_ring::index;
+//!
+//! let (mut producer, mut consumer) = index::ring(1024)?;
+//! let pushing = std::thread::spawn(move || {
+//!     for n in 0..10_000_u64 {
+//!         while producer.push(n).is_err() {
+//!             std::thread::yield_now();
+//!         }
+//!     }
+//! });
+//! for expected in 0..10_000 {
+//!     let n = loop {
+//!         match consumer.pop() {
+//!             Ok(n) => break n,
+//!             Err(_) => std::thread::yield_now(),
+//!         }
+//!     };
+//!     assert_eq!(n, expected);
+//! }
+//! pushing.join().unwrap();
+//! # Ok::<(), memenpsf_ring::LayoutError>(())
+//! ```
+//!
+//! What it is not: it has no I/O, makes no system calls, never blocks, and knows
+//! no processes. The crate `memenpsf` builds connections on it.
+//!
+//! # Modules
+//!
+//! - [`index`]: the index ring, the default for bulk.
+//! - [`memory`]: the door to shared words and slots, and the two memories that
+//!   ship: [`memory::Heap`] and [`memory::Split`].
+//! - [`wake`]: the words and barriers by which a side that sleeps is woken.
+//! - [`ordering`]: the pairing table of all memory orderings.
+//!
+//! # What holds under a hostile peer
+//!
+//! A peer's position is loaded once, checked, and only then used. A false one
+//! ends in [`Violation`], and never in a panic, an access out of bounds, or an
+//! unbounded loop. What the peer's elements contain is the peer's business:
+//! elements in a region are [`Plain`], so that every pattern is a value.
+
+#![cfg_attr(not(loom), no_std)]
+#![cfg(not(all(doctest, loom_build)))]
+
+extern crate alloc;
+
+mod chunk;
+mod error;
+pub mod index;
+pub mod memory;
+pub mod ordering;
+mod plain;
+mod position;
+mod primitive;
+pub mod wake;
+
+pub use chunk::{ReadChunk, WriteChunk};
+pub use error::{ChunkError, LayoutError, PopError, PushError, Violation};
+pub use plain::Plain;
