@@ -23,16 +23,19 @@
 
 use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use memenpsf_fdpass::{Credentials, ReceiveError, SendError, try_receive_bytes, try_send};
+use memenpsf_fdpass::{
+    Credentials, Deadline, ReceiveError, SendError, try_receive_bytes, try_send,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::control::{Control, Decoder};
 use crate::error::{ControlError, Departure, Ended, Violation};
 use crate::frame::{Name, Role};
 use crate::region::{OwnRegion, PeerRegion};
+use crate::wait::{brief, wait_for};
 
 /// Control messages that wait for the caller before the socket is left unread.
 pub(crate) const INBOX_LIMIT: usize = 1024;
@@ -90,6 +93,8 @@ pub(crate) struct Connection {
     _own: OwnRegion,
     _theirs: PeerRegion,
     socket: Mutex<Socket>,
+    /// Told when a half that slept in `poll` has read the socket.
+    read: Condvar,
 }
 
 /// What the socket has said.
@@ -99,6 +104,10 @@ struct Socket {
     inbox: VecDeque<[u8; 2]>,
     ended: Option<Ended>,
     counts: SocketCounts,
+    /// How often something was read, or the end was found.
+    events: u64,
+    /// Whether a half sleeps in `poll`, and so is the only one that reads.
+    polled: bool,
 }
 
 /// Counters of the socket.
@@ -106,6 +115,7 @@ struct Socket {
 pub(crate) struct SocketCounts {
     pub(crate) control_sent: u64,
     pub(crate) control_received: u64,
+    pub(crate) wakes: u64,
     pub(crate) looks: u64,
 }
 
@@ -126,18 +136,28 @@ impl Connection {
             _own: own,
             _theirs: theirs,
             socket: Mutex::default(),
+            read: Condvar::new(),
         }
     }
 
     /// Reads what the socket has to say, and tells whether the connection has
-    /// ended.
+    /// ended. While a half sleeps in `poll`, that half reads.
     pub(crate) fn look(&self) -> Option<Ended> {
         let mut socket = self.lock();
+        if !socket.polled {
+            self.read(&mut socket);
+        }
+        socket.ended
+    }
+
+    /// Reads the socket until it is empty, the inbox full, or the budget spent.
+    /// `false` means that there may be more.
+    fn read(&self, socket: &mut Socket) -> bool {
         socket.counts.looks += 1;
         let mut budget = LOOK_BUDGET;
-        while socket.ended.is_none() && budget > 0 {
-            if socket.inbox.len() >= INBOX_LIMIT && !self.has_hung_up() {
-                break;
+        while socket.ended.is_none() {
+            if budget == 0 || (socket.inbox.len() >= INBOX_LIMIT && !self.has_hung_up()) {
+                return false;
             }
             let mut bytes = [0; 512];
             match try_receive_bytes(&self.stream, &mut bytes) {
@@ -153,8 +173,88 @@ impl Connection {
                 // the socket), it means the same.
                 Err(_) => socket.ended = Some(Ended::Departed(Departure::Gone)),
             }
+            socket.events += 1;
         }
-        socket.ended
+        true
+    }
+
+    /// Sleeps until the socket has something to say, another half has read it
+    /// since [`events`](Self::events) was `seen`, or the deadline.
+    ///
+    /// The caller has announced its sleep to the peer and found nothing in its
+    /// ring afterwards (W1 of [`crate::wait`]).
+    pub(crate) fn sleep(&self, seen: u64, deadline: Deadline) {
+        let mut socket = self.lock();
+        if socket.events != seen || socket.ended.is_some() {
+            return;
+        }
+        if socket.polled {
+            // The other half reads, and tells.
+            let _unlocked = match deadline.remaining() {
+                None => self.read.wait(socket).map(drop).map_err(drop),
+                Some(left) => self.read.wait_timeout(socket, left).map(drop).map_err(drop),
+            };
+            return;
+        }
+        // While the inbox is full, the wake-ups behind its messages cannot be
+        // read: only the end is waited for, and the ring looked at again soon.
+        let (events, deadline) = if socket.inbox.len() >= INBOX_LIMIT {
+            (PollFlags::empty(), brief(deadline))
+        } else {
+            (PollFlags::POLLIN, deadline)
+        };
+        socket.polled = true;
+        drop(socket);
+        wait_for(&self.stream, events, deadline);
+        let mut socket = self.lock();
+        socket.polled = false;
+        self.read(&mut socket);
+        drop(socket);
+        // The other half looks at its ring again, and sleeps in `poll` in its
+        // turn if there is nothing.
+        self.read.notify_all();
+    }
+
+    /// Wakes the peer, which has announced a sleep.
+    #[cold]
+    pub(crate) fn wake(&self) {
+        self.lock().counts.wakes += 1;
+        // A full socket means that the peer has not read it yet: it is awake, or
+        // about to be. Any other failure is its end, which the next look finds.
+        let _ = try_send(&self.stream, &Control::Wake.encode(), &[]);
+    }
+
+    /// Returns how often something was read from the socket.
+    pub(crate) fn events(&self) -> u64 {
+        self.lock().events
+    }
+
+    /// Tells whether a control message waits that arrived after the first `told`
+    /// ones, and counts it as told.
+    pub(crate) fn has_news(&self, told: &mut u64) -> bool {
+        let socket = self.lock();
+        let before = std::mem::replace(told, socket.counts.control_received);
+        before != *told && !socket.inbox.is_empty()
+    }
+
+    /// Returns how the connection has ended, as far as it is known.
+    pub(crate) fn ended(&self) -> Option<Ended> {
+        self.lock().ended
+    }
+
+    /// Reads the socket until there is nothing left in it, so that its descriptor
+    /// becomes readable again only with something new. Tells whether messages
+    /// wait in the inbox, whether the connection has ended, and whether the
+    /// socket is empty.
+    pub(crate) fn drain(&self) -> (bool, Option<Ended>, bool) {
+        let mut socket = self.lock();
+        let empty = socket.polled || self.read(&mut socket);
+        (!socket.inbox.is_empty(), socket.ended, empty)
+    }
+
+    /// Returns the socket, for waiting only.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 
     /// Tells whether the peer will never send more than the socket holds now.
@@ -167,14 +267,16 @@ impl Connection {
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// Ends the connection because the peer broke a rule, and lets the peer see
-    /// the end.
-    pub(crate) fn end_by(&self, violation: Violation) {
+    /// Ends the connection because the peer broke a rule, lets the peer see the
+    /// end, and returns how the connection ended: by this, unless it had before (I2).
+    pub(crate) fn end_by(&self, violation: Violation) -> Ended {
         let mut socket = self.lock();
-        socket.ended.get_or_insert(Ended::Violation(violation));
+        let ended = *socket.ended.get_or_insert(Ended::Violation(violation));
+        socket.events += 1;
         // The peer is to see the end of the stream. If even that fails, the
         // descriptor's close will do it.
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        ended
     }
 
     /// Sends one control message.

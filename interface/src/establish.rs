@@ -25,12 +25,12 @@ use memenpsf_fdpass::{
 use memenpsf_ring::Plain;
 use memenpsf_ring::index::{self, Consumer, Producer};
 use memenpsf_ring::memory::Split;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use memenpsf_ring::wake::{For, Sleeper, Waker};
+use nix::poll::PollFlags;
 
 use crate::connection::{Connection, Peer};
 use crate::error::{ConnectError, Field, Mismatch, Reason, Refusal};
-use crate::frame::{Limits, Name, Role, index_producer_len};
+use crate::frame::{Flags, Hello, Limits, Name, Role, index_producer_len};
 use crate::handshake::{Handshake, Wants, fresh_nonce};
 use crate::interface::Interface;
 use crate::layout::{Header, RegionLayout, RingKind, Shape};
@@ -38,6 +38,7 @@ use crate::options::Options;
 use crate::receiver::Receiver;
 use crate::region::{OwnRegion, PeerRegion};
 use crate::transmitter::Transmitter;
+use crate::wait::{Bell, Waiter, Waiting, membarrier, wait_for};
 
 /// A handshake on its way, with what it has made so far.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ pub(crate) struct Establishing {
     role: Role,
     name: Name,
     header: Header,
+    flags: Flags,
     own: Option<OwnRegion>,
     /// The own region's descriptor, until it is sent (I2).
     descriptor: Option<OwnedFd>,
@@ -83,12 +85,18 @@ impl Establishing {
             region: options.region_limit,
             producer_len: index_producer_len,
         };
-        let begin = match role {
-            Role::Client => Handshake::client,
-            Role::Server => Handshake::server,
+        let own = Hello {
+            role,
+            header,
+            flags: Flags {
+                spins: options.waiting == Waiting::Spin,
+                barrier: membarrier::is_available(),
+            },
+            name: name.clone(),
         };
         let mut this = Self {
-            handshake: begin(header, name.clone(), limits),
+            flags: own.flags,
+            handshake: Handshake::begin(own, limits),
             stream,
             role,
             name,
@@ -242,23 +250,13 @@ impl Establishing {
                 Progress::Readable => PollFlags::POLLIN,
                 Progress::Writable => PollFlags::POLLOUT,
             };
-            let remaining = deadline.remaining();
-            if remaining.is_some_and(|left| left.is_zero()) {
+            if deadline.has_passed() {
                 self.handshake.refuse(Reason::Deadline);
                 // Tells the peer if its socket takes a frame.
                 let _ = self.advance();
                 return Err(ConnectError::Timeout);
             }
-            // Rounded up, so that the last wait does not become a busy loop;
-            // one too long for poll is cut, and the loop waits again.
-            let timeout = remaining.map_or(PollTimeout::NONE, |left| {
-                let millis = left.as_millis().saturating_add(1);
-                u16::try_from(millis).map_or(PollTimeout::from(u16::MAX), PollTimeout::from)
-            });
-            match poll(&mut [PollFd::new(self.stream.as_fd(), events)], timeout) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(ConnectError::Wait(errno.into())),
-            }
+            wait_for(&self.stream, events, deadline);
         }
     }
 
@@ -278,9 +276,10 @@ impl Establishing {
         let capacity = |shape: &Shape| usize::try_from(shape.capacity).unwrap_or(usize::MAX);
         let (ours, yours) = (capacity(ours), capacity(yours));
 
-        let (Some(heads), Some(tails)) = (
+        let (Some(heads), Some(tails), Some(sleeps)) = (
             NonNull::new(theirs.consumer_block().cast_mut()),
             NonNull::new(theirs.producer_block().cast_mut()),
+            NonNull::new(theirs.waiting().cast_mut()),
         ) else {
             return Err(ConnectError::Timeout);
         };
@@ -298,6 +297,25 @@ impl Establishing {
         // SAFETY: this is the only consumer.
         let consumer = unsafe { Consumer::attach(inbound, yours, self.start) }?;
 
+        let waiting = if self.flags.spins {
+            Waiting::Spin
+        } else {
+            Waiting::Adaptive
+        };
+        let asymmetric = self.flags.barrier && peer.flags.barrier;
+        // SAFETY: the own waiting words lie in a region of ours, the peer's at
+        // their place in its region; both outlive the handles like the blocks.
+        // Each word has one handle that writes it.
+        let words = || unsafe { Split::new(own.waiting(), sleeps) };
+        let waiter = |what| Waiter::new(Sleeper::new(words(), what), waiting, asymmetric);
+        // The consumer is woken by what the transmitter publishes.
+        let bell = |what| {
+            let waker = Waker::new(words(), what, !asymmetric);
+            Bell::new((!peer.flags.spins).then_some(waker))
+        };
+        let (data, space) = (waiter(For::Data), waiter(For::Space));
+        let (data_bell, space_bell) = (bell(For::Data), bell(For::Space));
+
         let peer = Peer {
             name: peer.name.clone(),
             credentials: peer_credentials(&self.stream).map_err(ConnectError::Wait)?,
@@ -306,8 +324,8 @@ impl Establishing {
         let connection = Connection::new(self.stream, self.name, self.role, peer, own, theirs);
         let connection = Arc::new(connection);
         Ok(Interface::from_halves(
-            Transmitter::new(producer, Arc::clone(&connection)),
-            Receiver::new(consumer, connection),
+            Transmitter::new(producer, Arc::clone(&connection), space, data_bell),
+            Receiver::new(consumer, connection, data, space_bell),
         ))
     }
 }

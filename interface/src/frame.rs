@@ -20,7 +20,7 @@
 //! | 32 | 8 | layout hash |
 //! | 40 | 8 | capacity of the sender's outbound ring |
 //! | 48 | 4 | kind of ring: 1 index, 2 packed, 3 bytes |
-//! | 52 | 4 | flags, zero |
+//! | 52 | 4 | flags, see [`Flags`] |
 //! | 56 | 8 | length of the sender's region |
 //! | 64 | 8 | nonce |
 //! | 72 | 4 | length of the name |
@@ -203,6 +203,44 @@ pub struct Limits {
     pub producer_len: fn(&Shape) -> Option<u64>,
 }
 
+/// How an end waits, as its hello says.
+///
+/// ```
+/// use memenpsf::frame::Flags;
+///
+/// let flags = Flags { spins: true, barrier: false };
+/// assert_eq!(Flags::from_bits(flags.bits()), Some(flags));
+/// assert_eq!(Flags::from_bits(1 << 31), None);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Flags {
+    /// Bit 0: this end never sleeps, and is never to be woken.
+    pub spins: bool,
+    /// Bit 1: this end's process takes part in `membarrier(GLOBAL_EXPEDITED)`.
+    pub barrier: bool,
+}
+
+impl Flags {
+    /// Every bit that has a meaning.
+    pub const KNOWN: u32 = 0b11;
+
+    /// Returns the flags as a field of a hello.
+    pub const fn bits(self) -> u32 {
+        self.spins as u32 | (self.barrier as u32) << 1
+    }
+
+    /// Returns the flags that `bits` stand for, unless there is an unknown one.
+    pub const fn from_bits(bits: u32) -> Option<Self> {
+        if bits & !Self::KNOWN != 0 {
+            return None;
+        }
+        Some(Self {
+            spins: bits & 1 != 0,
+            barrier: bits & 2 != 0,
+        })
+    }
+}
+
 /// What one end tells the other of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
@@ -210,22 +248,35 @@ pub struct Hello {
     pub role: Role,
     /// What its region looks like and what the region's header has to say.
     pub header: Header,
+    /// How it waits.
+    pub flags: Flags,
     /// Its name.
     pub name: Name,
 }
 
 impl Hello {
+    /// Returns the hello of an end without flags.
+    pub fn new(role: Role, header: Header, name: Name) -> Self {
+        Self {
+            role,
+            header,
+            flags: Flags::default(),
+            name,
+        }
+    }
+
     /// Returns the bytes of the frame.
     ///
     /// ```
-    /// use memenpsf::frame::{Hello, Limits};
+    /// use memenpsf::frame::{Flags, Hello, Limits};
     /// use memenpsf::layout::{Header, RegionLayout, RingKind, Shape};
     /// use memenpsf::{Name, Role};
     ///
     /// let shape = Shape::of::<u64>(RingKind::Index, 16, "");
     /// let layout = RegionLayout::new(128 + 16 * 8, 1 << 20)?;
     /// let header = Header { shape, layout, nonce: 7 };
-    /// let hello = Hello { role: Role::Client, header, name: Name::new("a")? };
+    /// let (role, flags, name) = (Role::Client, Flags::default(), Name::new("a")?);
+    /// let hello = Hello { role, header, flags, name };
     ///
     /// let limits = Limits {
     ///     region: 1 << 20,
@@ -248,6 +299,7 @@ impl Hello {
         put(&mut bytes, 32, &shape.layout_hash.to_le_bytes());
         put(&mut bytes, 40, &shape.capacity.to_le_bytes());
         put(&mut bytes, 48, &shape.kind.code().to_le_bytes());
+        put(&mut bytes, 52, &self.flags.bits().to_le_bytes());
         put(&mut bytes, 56, &self.header.region_length().to_le_bytes());
         put(&mut bytes, 64, &self.header.nonce.to_le_bytes());
         put(&mut bytes, 72, &name_len.to_le_bytes());
@@ -276,7 +328,12 @@ impl Hello {
         compare(Field::ElementSize, word(24), own.element_size.into())?;
         compare(Field::ElementAlign, word(28), own.element_align.into())?;
         compare(Field::LayoutHash, u64_at(bytes, 32), own.layout_hash)?;
-        compare(Field::Flags, word(52), 0)?;
+        let bits = u32_at(bytes, 52);
+        let flags = Flags::from_bits(bits).ok_or(Reason::Mismatch(Mismatch {
+            field: Field::Flags,
+            found: bits.into(),
+            expected: Flags::KNOWN.into(),
+        }))?;
 
         let shape = Shape {
             capacity: u64_at(bytes, 40),
@@ -309,6 +366,7 @@ impl Hello {
                 layout,
                 nonce: u64_at(bytes, 64),
             },
+            flags,
             name: decode_name(name)?,
         })
     }

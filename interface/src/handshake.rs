@@ -172,17 +172,18 @@ pub struct Handshake {
 impl Handshake {
     /// Begins a client's handshake: it speaks first.
     pub fn client(header: Header, name: Name, limits: Limits) -> Self {
-        Self::new(Role::Client, header, name, limits)
+        Self::begin(Hello::new(Role::Client, header, name), limits)
     }
 
     /// Begins a server's handshake: it listens first. `header` describes the region
     /// that the server will create once it has to send it.
     pub fn server(header: Header, name: Name, limits: Limits) -> Self {
-        Self::new(Role::Server, header, name, limits)
+        Self::begin(Hello::new(Role::Server, header, name), limits)
     }
 
-    fn new(role: Role, header: Header, name: Name, limits: Limits) -> Self {
-        let own = Hello { role, header, name };
+    /// Begins the handshake of the end that says `own` of itself.
+    pub fn begin(own: Hello, limits: Limits) -> Self {
+        let role = own.role;
         let mut this = Self {
             limits,
             state: State::AwaitHello,

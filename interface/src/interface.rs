@@ -1,7 +1,9 @@
 //! One endpoint of a two-way connection.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use memenpsf_fdpass::Deadline;
 use memenpsf_ring::Plain;
@@ -254,6 +256,81 @@ impl<T: Plain> Interface<T> {
         self.receiver.recv_into(messages, max)
     }
 
+    /// Transmits one message, waiting for room for at most `timeout`. See
+    /// [`Transmitter::xmit_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// As [`xmit`](Self::xmit); [`XmitError::Full`] when the time is up.
+    pub fn xmit_timeout(
+        &mut self,
+        message: T,
+        timeout: Option<Duration>,
+    ) -> Result<(), XmitError<T>> {
+        self.transmitter.xmit_timeout(message, timeout)
+    }
+
+    /// Receives one message, waiting for at most `timeout`. See
+    /// [`Receiver::recv_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn recv_timeout(&mut self, timeout: Option<Duration>) -> Result<Option<T>, RecvError> {
+        self.receiver.recv_timeout(timeout)
+    }
+
+    /// Prepares to wait for this interface's descriptor in an event loop of the
+    /// caller's, and tells what can be done without waiting.
+    ///
+    /// The descriptor ([`AsFd`]) becomes readable when something happens that was
+    /// asked for here. The protocol, which works with level- and edge-triggered
+    /// epoll alike:
+    ///
+    /// 1. Call `ready`. If anything in the result is true, do it (receive until
+    ///    `None`, transmit until full), and call `ready` again.
+    /// 2. Nothing is true: the interface is armed. Wait for the descriptor to be
+    ///    readable, and go to 1.
+    ///
+    /// Readiness may be spurious: a reception may still return `None`. A waiting
+    /// of [`Waiting::Spin`] cannot be armed: the peer sends no wake-ups to it, and
+    /// `ready` says that everything is ready.
+    ///
+    /// ```
+    /// use memenpsf::{Interest, Interface};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// let other = std::thread::spawn(move || Interface::<u64>::new("b", 8, theirs, 0));
+    /// let mut interface = Interface::<u64>::new("a", 8, ours, 1)?;
+    /// let mut other = other.join().unwrap()?;
+    ///
+    /// assert!(!interface.ready(Interest::DATA).any());
+    /// // Here an event loop would wait for the descriptor.
+    /// other.xmit(5)?;
+    /// assert!(interface.ready(Interest::DATA).readable);
+    /// assert_eq!(interface.recv()?, Some(5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn ready(&mut self, interest: Interest) -> Readiness {
+        let (control, ended, drained) = self.transmitter.connection().drain();
+        let mut readiness = Readiness {
+            readable: false,
+            writable: false,
+            control,
+            ended: ended.is_some(),
+        };
+        // Whoever cannot sleep, or has not read all of the socket, goes on.
+        let busy = ended.is_some() || !drained || !self.receiver.sleeps();
+        if interest.data {
+            readiness.readable = busy || self.receiver.arm();
+        }
+        if interest.space {
+            readiness.writable = busy || self.transmitter.arm();
+        }
+        readiness
+    }
+
     /// Sends two bytes out of band, on the socket. See
     /// [`Transmitter::send_ctrl_msg`].
     ///
@@ -340,6 +417,7 @@ impl<T: Plain> Interface<T> {
             empty: self.receiver.empty_count(),
             control_sent: socket.control_sent,
             control_received: socket.control_received,
+            wakes: socket.wakes,
             looks: socket.looks,
         }
     }
@@ -353,5 +431,70 @@ impl<T: Plain> Interface<T> {
     /// Says goodbye and ends the connection, as dropping does.
     pub fn close(self) {
         drop(self);
+    }
+}
+
+/// The socket, for waiting in an event loop only: see [`Interface::ready`].
+/// Whoever reads or writes it breaks the connection.
+impl<T: Plain> AsFd for Interface<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.transmitter.connection().socket()
+    }
+}
+
+/// What an event loop waits for. See [`Interface::ready`].
+///
+/// ```
+/// use memenpsf::Interest;
+///
+/// assert_eq!(Interest::BOTH, Interest { data: true, space: true });
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Interest {
+    /// A message to receive.
+    pub data: bool,
+    /// Room for a message to transmit.
+    pub space: bool,
+}
+
+impl Interest {
+    /// A message to receive.
+    pub const DATA: Self = Self {
+        data: true,
+        space: false,
+    };
+    /// Room for a message to transmit.
+    pub const SPACE: Self = Self {
+        data: false,
+        space: true,
+    };
+    /// Either.
+    pub const BOTH: Self = Self {
+        data: true,
+        space: true,
+    };
+}
+
+/// What can be done without waiting. See [`Interface::ready`].
+///
+/// ```
+/// assert!(!memenpsf::Readiness::default().any());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Readiness {
+    /// A message may be there.
+    pub readable: bool,
+    /// There may be room for a message.
+    pub writable: bool,
+    /// A control message is there.
+    pub control: bool,
+    /// The connection has ended: receive what is left, and then the end.
+    pub ended: bool,
+}
+
+impl Readiness {
+    /// Tells whether anything can be done; if not, the interface is armed.
+    pub const fn any(self) -> bool {
+        self.readable || self.writable || self.control || self.ended
     }
 }

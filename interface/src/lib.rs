@@ -21,6 +21,7 @@ mod receiver;
 pub mod region;
 mod stats;
 mod transmitter;
+mod wait;
 
 pub use connection::Peer;
 pub use error::{
@@ -28,10 +29,11 @@ pub use error::{
     RecvError, Refusal, RegionError, TransmitError, Violation, XmitError,
 };
 pub use frame::{Name, Role};
-pub use interface::Interface;
+pub use interface::{Interest, Interface, Readiness};
 pub use memenpsf_fdpass::Credentials;
 pub use memenpsf_ring::Plain;
 pub use options::Options;
 pub use receiver::Receiver;
 pub use stats::{Indices, Stats};
 pub use transmitter::{Reservation, Transmitter};
+pub use wait::Waiting;

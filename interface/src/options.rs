@@ -5,6 +5,7 @@ use std::time::Duration;
 use memenpsf_fdpass::Deadline;
 
 use crate::layout::DEFAULT_REGION_LIMIT;
+use crate::wait::Waiting;
 
 /// Number of slots unless one is chosen: with elements of up to 128 bytes the
 /// slots fit into 128 KiB, so that the ring stays in a core's second-level cache.
@@ -37,6 +38,7 @@ pub struct Options {
     pub(crate) handshake: Option<Duration>,
     pub(crate) wait_for_server: Duration,
     pub(crate) region_limit: u64,
+    pub(crate) waiting: Waiting,
     pub(crate) start: u64,
 }
 
@@ -58,6 +60,7 @@ impl Options {
             handshake: Some(DEFAULT_HANDSHAKE),
             wait_for_server: Duration::ZERO,
             region_limit: DEFAULT_REGION_LIMIT,
+            waiting: Waiting::Adaptive,
             start: 0,
         }
     }
@@ -106,6 +109,13 @@ impl Options {
     #[must_use]
     pub fn region_limit(mut self, bytes: u64) -> Self {
         self.region_limit = bytes;
+        self
+    }
+
+    /// Sets how this end waits: adaptive by default. Each end chooses for itself.
+    #[must_use]
+    pub fn waiting(mut self, waiting: Waiting) -> Self {
+        self.waiting = waiting;
         self
     }
 

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use memenpsf_fdpass::Deadline;
 use memenpsf_ring::index::Consumer;
 use memenpsf_ring::memory::Split;
 use memenpsf_ring::{Plain, PopError};
@@ -10,6 +12,7 @@ use memenpsf_ring::{Plain, PopError};
 use crate::connection::Connection;
 use crate::error::{ControlError, Ended, RecvError, Violation};
 use crate::pace::Pace;
+use crate::wait::{Bell, Waited, Waiter};
 
 /// The receiving half of an [`Interface`](crate::Interface), for one thread.
 ///
@@ -30,20 +33,32 @@ pub struct Receiver<T: Plain> {
     // Before the connection, so that it is dropped before its mapping goes.
     consumer: Consumer<T, Split<T>>,
     connection: Arc<Connection>,
+    waiter: Waiter,
+    bell: Bell,
     pace: Pace,
     /// How many empty calls are left before the pace is asked again.
     patience: u64,
     empty: u64,
+    /// The end, once it was told: nothing that the peer does later undoes it.
+    end: Option<RecvError>,
 }
 
 impl<T: Plain> Receiver<T> {
-    pub(crate) fn new(consumer: Consumer<T, Split<T>>, connection: Arc<Connection>) -> Self {
+    pub(crate) fn new(
+        consumer: Consumer<T, Split<T>>,
+        connection: Arc<Connection>,
+        waiter: Waiter,
+        bell: Bell,
+    ) -> Self {
         Self {
             consumer,
             connection,
+            waiter,
+            bell,
             pace: Pace::default(),
             patience: 1,
             empty: 0,
+            end: None,
         }
     }
 
@@ -57,11 +72,67 @@ impl<T: Plain> Receiver<T> {
     /// [`RecvError::Violation`] when the peer broke a rule.
     #[inline]
     pub fn recv(&mut self) -> Result<Option<T>, RecvError> {
+        if let Some(end) = self.end {
+            return Err(end);
+        }
         match self.consumer.pop() {
-            Ok(message) => Ok(Some(message)),
+            Ok(message) => {
+                self.bell.ring(&self.connection);
+                Ok(Some(message))
+            }
             Err(PopError::Empty) => self.found_empty(),
             Err(PopError::Violation(violation)) => Err(self.violated(violation)),
         }
+    }
+
+    /// Receives one message, waiting for at most `timeout`; `None` waits for as
+    /// long as it takes.
+    ///
+    /// It waits as [`Options::waiting`](crate::Options::waiting) says: spinning a
+    /// little and then sleeping, unless told otherwise. Returns `None` when the
+    /// time is up, and also when a control message arrives meanwhile, so that it
+    /// can be received. The end of the connection ends the wait at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    ///
+    /// ```
+    /// use memenpsf::Interface;
+    /// use std::os::unix::net::UnixStream;
+    /// use std::time::Duration;
+    ///
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// let other = std::thread::spawn(move || Interface::<u64>::new("b", 8, theirs, 0));
+    /// let mut interface = Interface::<u64>::new("a", 8, ours, 1)?;
+    /// let mut other = other.join().unwrap()?;
+    /// assert_eq!(interface.recv_timeout(Some(Duration::from_millis(1)))?, None);
+    /// let other = std::thread::spawn(move || {
+    ///     other.xmit(5).unwrap();
+    ///     other
+    /// });
+    /// assert_eq!(interface.recv_timeout(None)?, Some(5));
+    /// # drop(other.join());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn recv_timeout(&mut self, timeout: Option<Duration>) -> Result<Option<T>, RecvError> {
+        if let Some(message) = self.recv()? {
+            return Ok(Some(message));
+        }
+        let deadline = timeout.map_or(Deadline::never(), Deadline::after);
+        match self.wait(deadline) {
+            Waited::Ended(ended) => self.drained(ended),
+            _ => self.recv(),
+        }
+    }
+
+    /// Waits until there is a message, or the connection has ended, or a control
+    /// message has arrived, or the deadline.
+    pub(crate) fn wait(&mut self, deadline: Deadline) -> Waited {
+        let consumer = &mut self.consumer;
+        // A violation is found by the next reception.
+        let ready = || !consumer.is_empty() || consumer.violation().is_some();
+        self.waiter.wait(&self.connection, deadline, ready)
     }
 
     /// Receives all messages that are there now: none is an empty vector.
@@ -100,14 +171,36 @@ impl<T: Plain> Receiver<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn recv_into(&mut self, messages: &mut Vec<T>, max: usize) -> Result<usize, RecvError> {
+        if let Some(end) = self.end {
+            return Err(end);
+        }
         match self.consumer.pop_into(messages, max) {
             Ok(0) if max > 0 => Ok(self.found_empty()?.map_or(0, |message| {
                 messages.push(message);
                 1
             })),
-            Ok(count) => Ok(count),
+            Ok(count) => {
+                self.bell.ring(&self.connection);
+                Ok(count)
+            }
             Err(violation) => Err(self.violated(violation)),
         }
+    }
+
+    /// Tells whether this side sleeps at all.
+    pub(crate) fn sleeps(&self) -> bool {
+        self.waiter.sleeps()
+    }
+
+    /// Announces a sleep for data, unless there is some. See
+    /// [`Interface::ready`](crate::Interface::ready).
+    pub(crate) fn arm(&mut self) -> bool {
+        let certain = self.waiter.announce();
+        let ready = !self.consumer.is_empty() || self.consumer.violation().is_some();
+        if ready || !certain {
+            self.waiter.awake();
+        }
+        ready || !certain
     }
 
     /// Returns the number of slots of the inbound ring.
@@ -161,26 +254,38 @@ impl<T: Plain> Receiver<T> {
         let Some(ended) = self.connection.look() else {
             return Ok(None);
         };
+        self.drained(ended)
+    }
+
+    /// Takes what the peer had committed before the connection ended, and then
+    /// reports its end.
+    #[cold]
+    fn drained(&mut self, ended: Ended) -> Result<Option<T>, RecvError> {
         // The next empty call looks again, and finds the same end.
         self.pace = Pace::default();
         self.patience = 1;
         if let Ended::Violation(violation) = ended {
-            return Err(RecvError::Violation(violation));
+            return Err(self.ends(RecvError::Violation(violation)));
         }
         // All that the peer committed came before its end: look once more.
         match self.consumer.pop() {
             Ok(message) => Ok(Some(message)),
-            Err(PopError::Empty) => Err(ended.into()),
+            Err(PopError::Empty) => Err(self.ends(ended.into())),
             Err(PopError::Violation(violation)) => Err(self.violated(violation)),
         }
     }
 
     /// Ends the connection after a violation of the ring.
     #[cold]
-    fn violated(&self, violation: memenpsf_ring::Violation) -> RecvError {
+    fn violated(&mut self, violation: memenpsf_ring::Violation) -> RecvError {
         let violation = Violation::Ring(violation);
         self.connection.end_by(violation);
-        RecvError::Violation(violation)
+        self.ends(RecvError::Violation(violation))
+    }
+
+    /// Remembers the end.
+    fn ends(&mut self, end: RecvError) -> RecvError {
+        *self.end.insert(end)
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Stats {
     pub control_sent: u64,
     /// Control messages that have arrived, whether or not they were received.
     pub control_received: u64,
+    /// Wake-ups sent to the peer: one for each of its sleeps that this side ended.
+    pub wakes: u64,
     /// System calls that looked at the socket.
     pub looks: u64,
 }

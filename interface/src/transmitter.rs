@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use memenpsf_fdpass::Deadline;
 use memenpsf_ring::index::Producer;
 use memenpsf_ring::memory::Split;
 use memenpsf_ring::ordering::Shipped;
@@ -11,6 +13,7 @@ use memenpsf_ring::{ChunkError, Plain, PushError, WriteChunk};
 use crate::connection::Connection;
 use crate::error::{ControlError, Ended, TransmitError, Violation, XmitError};
 use crate::pace::Pace;
+use crate::wait::{Bell, Waited, Waiter};
 
 /// The transmitting half of an [`Interface`](crate::Interface), for one thread.
 ///
@@ -30,6 +33,8 @@ pub struct Transmitter<T: Plain> {
     // Before the connection, so that it is dropped before its mapping goes.
     producer: Producer<T, Split<T>>,
     connection: Arc<Connection>,
+    waiter: Waiter,
+    bell: Bell,
     pace: Pace,
     /// Position at which to ask the pace again, so that a transmitter whose ring
     /// never fills still learns of the peer's end.
@@ -38,11 +43,18 @@ pub struct Transmitter<T: Plain> {
 }
 
 impl<T: Plain> Transmitter<T> {
-    pub(crate) fn new(producer: Producer<T, Split<T>>, connection: Arc<Connection>) -> Self {
+    pub(crate) fn new(
+        producer: Producer<T, Split<T>>,
+        connection: Arc<Connection>,
+        waiter: Waiter,
+        bell: Bell,
+    ) -> Self {
         Self {
             next_look: producer.position(),
             producer,
             connection,
+            waiter,
+            bell,
             pace: Pace::default(),
             full: 0,
         }
@@ -68,9 +80,67 @@ impl<T: Plain> Transmitter<T> {
             return Err(XmitError::ended(message, ended));
         }
         match self.producer.push(message) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.bell.ring(&self.connection);
+                Ok(())
+            }
             Err(error) => self.not_pushed(error),
         }
+    }
+
+    /// Transmits one message, waiting for room for at most `timeout`; `None` waits
+    /// for as long as it takes.
+    ///
+    /// It waits as [`Options::waiting`](crate::Options::waiting) says: spinning a
+    /// little and then sleeping, unless told otherwise. The end of the connection
+    /// ends the wait at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`xmit`](Self::xmit); [`XmitError::Full`] when the time is up.
+    ///
+    /// ```
+    /// use memenpsf::{Interface, XmitError};
+    /// use std::os::unix::net::UnixStream;
+    /// use std::time::Duration;
+    ///
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// let other = std::thread::spawn(move || Interface::<u64>::new("b", 1, theirs, 0));
+    /// let mut interface = Interface::<u64>::new("a", 1, ours, 1)?;
+    /// let _other = other.join().unwrap()?;
+    /// interface.xmit_timeout(1, None)?;
+    /// let full = interface.xmit_timeout(2, Some(Duration::from_millis(1)));
+    /// assert_eq!(full, Err(XmitError::Full(2)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn xmit_timeout(
+        &mut self,
+        mut message: T,
+        timeout: Option<Duration>,
+    ) -> Result<(), XmitError<T>> {
+        message = match self.xmit(message) {
+            Err(XmitError::Full(message)) => message,
+            result => return result,
+        };
+        let deadline = timeout.map_or(Deadline::never(), Deadline::after);
+        loop {
+            let waited = self.wait(deadline);
+            message = match (self.xmit(message), waited) {
+                (Err(XmitError::Full(message)), Waited::Ended(ended)) => {
+                    return Err(XmitError::ended(message, ended));
+                }
+                (Err(XmitError::Full(message)), Waited::Ready | Waited::Control) => message,
+                (result, _) => return result,
+            };
+        }
+    }
+
+    /// Waits until there is room, or the connection has ended, or the deadline.
+    pub(crate) fn wait(&mut self, deadline: Deadline) -> Waited {
+        let producer = &mut self.producer;
+        // A violation is found by the next transmission.
+        let ready = || !producer.is_full() || producer.violation().is_some();
+        self.waiter.wait(&self.connection, deadline, ready)
     }
 
     /// Transmits as many messages from the front of `messages` as there is room
@@ -104,7 +174,10 @@ impl<T: Plain> Transmitter<T> {
                 self.full += 1;
                 self.look_if_due().map_or(Ok(0), |ended| Err(ended.into()))
             }
-            Ok(pushed) => Ok(pushed),
+            Ok(pushed) => {
+                self.bell.ring(&self.connection);
+                Ok(pushed)
+            }
             Err(violation) => Err(self.violated(violation).into()),
         }
     }
@@ -153,7 +226,11 @@ impl<T: Plain> Transmitter<T> {
             return Err(ended.into());
         }
         match self.producer.reserve(wanted) {
-            Ok(chunk) => Ok(Reservation { chunk }),
+            Ok(chunk) => Ok(Reservation {
+                chunk,
+                bell: &mut self.bell,
+                connection: &self.connection,
+            }),
             Err(ChunkError::TooFew { wanted, available }) => {
                 Err(TransmitError::TooFew { wanted, available })
             }
@@ -161,6 +238,17 @@ impl<T: Plain> Transmitter<T> {
                 Err(TransmitError::Violation(Violation::Ring(violation)))
             }
         }
+    }
+
+    /// Announces a sleep for room, unless there is some. See
+    /// [`Interface::ready`](crate::Interface::ready).
+    pub(crate) fn arm(&mut self) -> bool {
+        let certain = self.waiter.announce();
+        let ready = !self.producer.is_full() || self.producer.violation().is_some();
+        if ready || !certain {
+            self.waiter.awake();
+        }
+        ready || !certain
     }
 
     /// Returns the number of slots of the outbound ring.
@@ -218,9 +306,7 @@ impl<T: Plain> Transmitter<T> {
     /// Ends the connection after a violation of the ring.
     #[cold]
     fn violated(&self, violation: memenpsf_ring::Violation) -> Ended {
-        let violation = Violation::Ring(violation);
-        self.connection.end_by(violation);
-        Ended::Violation(violation)
+        self.connection.end_by(Violation::Ring(violation))
     }
 
     /// Tells whether as many messages have been transmitted as the pace asked for.
@@ -281,6 +367,8 @@ impl<T: Plain> fmt::Debug for Transmitter<T> {
 #[must_use = "a reservation that is dropped transmits nothing"]
 pub struct Reservation<'a, T: Plain> {
     chunk: WriteChunk<'a, T, Split<T>, Shipped>,
+    bell: &'a mut Bell,
+    connection: &'a Connection,
 }
 
 impl<T: Plain> Reservation<'_, T> {
@@ -314,10 +402,12 @@ impl<T: Plain> Reservation<'_, T> {
     /// [`slices_mut`](Self::slices_mut) counts as writing all of them.
     pub fn commit(self, count: usize) {
         self.chunk.commit(count);
+        self.bell.ring(self.connection);
     }
 
     /// Transmits every message that was written.
     pub fn commit_all(self) {
         self.chunk.commit_all();
+        self.bell.ring(self.connection);
     }
 }

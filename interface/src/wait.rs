@@ -26,11 +26,13 @@
 //! execute a full barrier, which is as good as the waker's own: a thread that is not
 //! running has executed one when it was switched out.
 
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
 use memenpsf_fdpass::Deadline;
 use memenpsf_ring::memory::Split;
-use memenpsf_ring::wake::Sleeper;
+use memenpsf_ring::wake::{Sleeper, Waker};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::connection::Connection;
 use crate::error::Ended;
@@ -90,6 +92,9 @@ pub(crate) struct Waiter {
     asymmetric: bool,
     /// How long to spin next time: doubled when it paid, halved when it did not.
     spins: u32,
+    /// How many control messages had arrived when a wait last ended for one, so
+    /// that each ends one wait, whenever it arrived.
+    told: u64,
 }
 
 impl Waiter {
@@ -99,6 +104,7 @@ impl Waiter {
             strategy,
             asymmetric,
             spins: *SPINS.end(),
+            told: 0,
         }
     }
 
@@ -111,29 +117,31 @@ impl Waiter {
         mut ready: impl FnMut() -> bool,
     ) -> Waited {
         if self.strategy == Waiting::Spin {
-            return spin(connection, deadline, ready);
+            return self.spin(connection, deadline, ready);
         }
-        let controls = connection.counts().control_received;
         if self.spin_a_little(&mut ready) {
             return Waited::Ready;
         }
         loop {
+            // Before the looks below, so that what is read after them is known.
             let seen = connection.events();
-            let whole = self.announce();
-            if !ready() {
-                connection.sleep(seen, if whole { deadline } else { brief(deadline) });
-            }
-            self.sleeper.awake();
-            if ready() {
-                return Waited::Ready;
-            }
             if let Some(ended) = connection.ended() {
                 return Waited::Ended(ended);
             }
-            if connection.counts().control_received != controls {
+            if connection.has_news(&mut self.told) {
                 return Waited::Control;
             }
-            if deadline.has_passed() {
+            let certain = self.announce();
+            let found = ready();
+            let late = !found && deadline.has_passed();
+            if !found && !late {
+                connection.sleep(seen, if certain { deadline } else { brief(deadline) });
+            }
+            self.awake();
+            if found || ready() {
+                return Waited::Ready;
+            }
+            if late {
                 return Waited::TimedOut;
             }
         }
@@ -159,6 +167,40 @@ impl Waiter {
         self.strategy != Waiting::Spin
     }
 
+    /// Waits without ever sleeping.
+    fn spin(
+        &mut self,
+        connection: &Connection,
+        deadline: Deadline,
+        mut ready: impl FnMut() -> bool,
+    ) -> Waited {
+        let mut pace = Pace::default();
+        let mut left = 1;
+        loop {
+            if ready() {
+                return Waited::Ready;
+            }
+            left -= 1;
+            if left > 0 {
+                std::hint::spin_loop();
+                continue;
+            }
+            let (look, interval) = pace.ask();
+            left = interval;
+            if look {
+                if let Some(ended) = connection.look() {
+                    return Waited::Ended(ended);
+                }
+                if connection.has_news(&mut self.told) {
+                    return Waited::Control;
+                }
+            }
+            if deadline.has_passed() {
+                return Waited::TimedOut;
+            }
+        }
+    }
+
     fn spin_a_little(&mut self, ready: &mut impl FnMut() -> bool) -> bool {
         // With one processor the peer cannot run while we spin.
         static SPINS_PAY: OnceLock<bool> = OnceLock::new();
@@ -178,38 +220,38 @@ impl Waiter {
     }
 }
 
-/// Waits without ever sleeping.
-fn spin(
-    connection: &Connection,
-    deadline: Deadline,
-    mut ready: impl FnMut() -> bool,
-) -> Waited {
-    let controls = connection.counts().control_received;
-    let mut pace = Pace::default();
-    let mut left = 1;
-    loop {
-        if ready() {
-            return Waited::Ready;
-        }
-        left -= 1;
-        if left > 0 {
-            std::hint::spin_loop();
-            continue;
-        }
-        let (look, interval) = pace.ask();
-        left = interval;
-        if look {
-            if let Some(ended) = connection.look() {
-                return Waited::Ended(ended);
-            }
-            if connection.counts().control_received != controls {
-                return Waited::Control;
-            }
-        }
-        if deadline.has_passed() {
-            return Waited::TimedOut;
+/// One half's way to wake the peer, after each publication.
+#[derive(Debug)]
+pub(crate) struct Bell(Option<Waker<Split<u64>>>);
+
+impl Bell {
+    /// Makes the bell of a peer that sleeps; `None` for one that never does.
+    pub(crate) fn new(waker: Option<Waker<Split<u64>>>) -> Self {
+        Self(waker)
+    }
+
+    /// Wakes the peer if it sleeps for what has just been published (W2 to W4).
+    #[inline(always)]
+    pub(crate) fn ring(&mut self, connection: &Connection) {
+        if let Some(waker) = &mut self.0
+            && waker.must_wake()
+        {
+            connection.wake();
         }
     }
+}
+
+/// Waits until `socket` has one of `events`, an error or a hang-up, or until the
+/// deadline; returns early on a signal.
+pub(crate) fn wait_for(socket: impl AsFd, events: PollFlags, deadline: Deadline) {
+    // Rounded up, so that the last wait does not become a busy loop; one too long
+    // for poll is cut.
+    let timeout = deadline.remaining().map_or(PollTimeout::NONE, |left| {
+        let millis = left.as_nanos().div_ceil(1_000_000);
+        u16::try_from(millis).map_or(PollTimeout::from(u16::MAX), PollTimeout::from)
+    });
+    // Whatever ends the wait, the caller looks again at what it waits for.
+    let _ = poll(&mut [PollFd::new(socket.as_fd(), events)], timeout);
 }
 
 /// Longest sleep that a lost wake-up may cost where one cannot be excluded.

@@ -1,3 +1,7 @@
+// Before the crate's docs: an attribute of a crate that is configured away stays
+// where it is, and the docs with it.
+#![cfg(not(all(doctest, loom_build)))]
+
 //! Lock-free single-producer single-consumer (SPSC) rings, on the heap or over
 //! memory that two processes share.
 //!
@@ -53,7 +57,6 @@
 //! elements in a region are [`Plain`], so that every pattern is a value.
 
 #![cfg_attr(not(loom), no_std)]
-#![cfg(not(all(doctest, loom_build)))]
 
 extern crate alloc;
 

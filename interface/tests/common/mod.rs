@@ -1,0 +1,138 @@
+//! What several test binaries share.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary uses a part of it"
+)]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use memenpsf::frame::{Limits, index_producer_len};
+use memenpsf::handshake::{Handshake, fresh_nonce};
+use memenpsf::layout::{Header, RegionLayout, RingKind, Shape};
+use memenpsf::{ConnectError, Interface, Name, Options, Plain};
+
+/// So long that only a hang reaches it: a test then fails instead of hanging.
+pub const HANG: Duration = Duration::from_secs(60);
+
+/// Repeats `attempt` until it returns something.
+#[track_caller]
+pub fn until<R>(mut attempt: impl FnMut() -> Option<R>) -> R {
+    let began = Instant::now();
+    loop {
+        if let Some(result) = attempt() {
+            return result;
+        }
+        assert!(began.elapsed() < HANG, "nothing happened for {HANG:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// Lets the kernel's coarse clock tick: an endpoint looks at its socket only
+/// once a tick, which lasts 10 ms at most (`CONFIG_HZ` = 100).
+pub fn let_the_clock_tick() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+/// What both ends of a pair of sockets get: first the client.
+pub type Ends<T> = (
+    Result<Interface<T>, ConnectError>,
+    Result<Interface<T>, ConnectError>,
+);
+
+/// Connects a client with a server.
+pub fn try_pair<T: Plain>(client: &Options, server: &Options) -> Ends<T> {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    std::thread::scope(|scope| {
+        let server = scope.spawn(|| Interface::establish(theirs, 1, server));
+        (
+            Interface::establish(ours, 0, client),
+            server.join().unwrap(),
+        )
+    })
+}
+
+/// Connects a client with a server, which must succeed.
+pub fn pair<T: Plain>(client: &Options, server: &Options) -> (Interface<T>, Interface<T>) {
+    let (client, server) = try_pair(client, server);
+    (client.unwrap(), server.unwrap())
+}
+
+/// Connects two ends of the same capacity.
+pub fn pair_of<T: Plain>(capacity: usize) -> (Interface<T>, Interface<T>) {
+    let options = Options::new().capacity(capacity);
+    pair(&options, &options)
+}
+
+/// Names the test whose body the process is to run.
+const ALONE: &str = "MEMENPSF_ALONE";
+
+/// Runs `body` in a process of its own: this test binary, started again with the
+/// one test `name`. For tests that count descriptors or change what belongs to
+/// the whole process.
+pub fn alone(name: &str, body: impl FnOnce()) {
+    if std::env::var_os(ALONE).is_some_and(|value| value == name) {
+        body();
+        // Proof that the body ran: a wrong name would run no test and succeed.
+        println!("{name} ran to its end");
+        return;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ALONE, name)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains(&format!("{name} ran to its end")),
+        "{}: {text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// What a connection holds of the system: open descriptors, and mappings of
+/// regions.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Holdings {
+    pub descriptors: usize,
+    pub regions: usize,
+}
+
+/// Counts what this process holds.
+pub fn holdings() -> Holdings {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    Holdings {
+        // The one that reads the directory is counted each time.
+        descriptors: std::fs::read_dir("/proc/self/fd").unwrap().count(),
+        regions: maps
+            .lines()
+            .filter(|line| line.contains("memfd:memenpsf"))
+            .count(),
+    }
+}
+
+/// The first frame of a client that sends `u64`, and the header of the region
+/// that has to come with it.
+pub fn first_frame() -> (Vec<u8>, Header) {
+    let header = Header {
+        shape: Shape::of::<u64>(RingKind::Index, 8, ""),
+        layout: RegionLayout::new(128 + 64, 1 << 20).unwrap(),
+        nonce: fresh_nonce(),
+    };
+    let client = Handshake::client(header, Name::new("client").unwrap(), limits());
+    (client.transmit().unwrap().bytes.to_vec(), header)
+}
+
+/// What a peer made by hand accepts.
+pub fn limits() -> Limits {
+    Limits {
+        region: 1 << 20,
+        producer_len: index_producer_len,
+    }
+}
