@@ -19,8 +19,12 @@ fn ask() -> Result<(), Box<dyn std::error::Error>> {
     use memenpsf::{Interface, Options};
     use std::time::Duration;
 
-    let address = std::env::args().nth(1);
-    let address = address.as_deref().unwrap_or("@memenpsf-example");
+    let mut arguments = std::env::args_os().skip(1);
+    let address = match (arguments.next(), arguments.next()) {
+        (None, _) => "@memenpsf-example".into(),
+        (Some(address), None) if !address.as_encoded_bytes().starts_with(b"-") => address,
+        _ => return Err("usage: ipc_client [PATH | @NAME]".into()),
+    };
     let options = Options::new()
         .name("ipc_client")
         .schema("squares/v1")

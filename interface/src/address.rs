@@ -15,7 +15,7 @@ use crate::error::ConnectError;
 /// How long to pause before an address is tried again. Nothing tells when a
 /// server appears or its backlog has room; ten milliseconds are not felt and cost
 /// next to nothing.
-const RETRY: Duration = Duration::from_millis(10);
+pub(crate) const RETRY: Duration = Duration::from_millis(10);
 
 /// Reads an address: `@name` is a name in the abstract namespace, anything else
 /// a path.
@@ -34,34 +34,45 @@ pub(crate) fn parse(path: &Path) -> Result<UnixAddr, ConnectError> {
 }
 
 /// Connects to a server at `path`. A server that is not there yet is waited for
-/// until `appear`; one whose backlog is full, until `deadline` as well.
+/// until `appear`; one whose backlog is full, until `deadline`.
 pub(crate) fn dial(
     path: &Path,
     appear: Deadline,
     deadline: Deadline,
 ) -> Result<UnixStream, ConnectError> {
-    let address = parse(path)?;
     loop {
-        let failed = |errno: Errno| ConnectError::Socket {
-            path: path.to_owned(),
-            source: errno.into(),
-        };
-        // Non-blocking, because a blocking connect waits without a limit for
-        // room in the backlog of a server that has stopped accepting.
-        let socket: OwnedFd = socket(
-            AddressFamily::Unix,
-            SockType::Stream,
-            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-            None,
-        )
-        .map_err(failed)?;
-        match connect(socket.as_raw_fd(), &address) {
-            Ok(()) => return Ok(socket.into()),
-            Err(Errno::EINTR) => continue,
-            Err(Errno::ENOENT | Errno::ECONNREFUSED) if !appear.has_passed() => {}
-            Err(Errno::EAGAIN) if !deadline.has_passed() || !appear.has_passed() => {}
-            Err(errno) => return Err(failed(errno)),
+        if let Some(stream) = try_dial(path, appear, deadline)? {
+            return Ok(stream);
         }
         std::thread::sleep(RETRY);
+    }
+}
+
+/// Tries once to connect; `None` means: try again after [`RETRY`].
+pub(crate) fn try_dial(
+    path: &Path,
+    appear: Deadline,
+    deadline: Deadline,
+) -> Result<Option<UnixStream>, ConnectError> {
+    let address = parse(path)?;
+    let failed = |errno: Errno| ConnectError::Socket {
+        path: path.to_owned(),
+        source: errno.into(),
+    };
+    // Non-blocking, because a blocking connect waits without a limit for room in
+    // the backlog of a server that has stopped accepting.
+    let socket: OwnedFd = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )
+    .map_err(failed)?;
+    match connect(socket.as_raw_fd(), &address) {
+        Ok(()) => Ok(Some(socket.into())),
+        Err(Errno::EINTR) => Ok(None),
+        Err(Errno::ENOENT | Errno::ECONNREFUSED) if !appear.has_passed() => Ok(None),
+        Err(Errno::EAGAIN) if !(deadline.has_passed() && appear.has_passed()) => Ok(None),
+        Err(errno) => Err(failed(errno)),
     }
 }

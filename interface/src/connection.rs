@@ -35,6 +35,7 @@ use crate::control::{Control, Decoder};
 use crate::error::{ControlError, Departure, Ended, Violation};
 use crate::frame::{Name, Role};
 use crate::region::{OwnRegion, PeerRegion};
+use crate::server::Place;
 use crate::wait::{brief, wait_for};
 
 /// Control messages that wait for the caller before the socket is left unread.
@@ -93,6 +94,8 @@ pub(crate) struct Connection {
     _own: OwnRegion,
     _theirs: PeerRegion,
     socket: Mutex<Socket>,
+    /// After the regions, so that a server counts them until they are gone.
+    _place: Option<Place>,
     /// Told when a half that slept in `poll` has read the socket.
     read: Condvar,
 }
@@ -127,6 +130,7 @@ impl Connection {
         peer: Peer,
         own: OwnRegion,
         theirs: PeerRegion,
+        place: Option<Place>,
     ) -> Self {
         Self {
             stream,
@@ -136,6 +140,7 @@ impl Connection {
             _own: own,
             _theirs: theirs,
             socket: Mutex::default(),
+            _place: place,
             read: Condvar::new(),
         }
     }
@@ -237,6 +242,11 @@ impl Connection {
         before != *told && !socket.inbox.is_empty()
     }
 
+    /// Tells whether the inbox has room for no further control message.
+    pub(crate) fn is_clogged(&self) -> bool {
+        self.lock().inbox.len() >= INBOX_LIMIT
+    }
+
     /// Returns how the connection has ended, as far as it is known.
     pub(crate) fn ended(&self) -> Option<Ended> {
         self.lock().ended
@@ -277,6 +287,12 @@ impl Connection {
         // descriptor's close will do it.
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
         ended
+    }
+
+    /// Ends the connection from this side: whoever waits for it finds its end.
+    pub(crate) fn interrupt(&self) {
+        // The goodbye can still be written. If it fails the connection has ended.
+        let _ = self.stream.shutdown(std::net::Shutdown::Read);
     }
 
     /// Sends one control message.

@@ -9,10 +9,12 @@ use crate::frame;
 
 mod connect;
 mod exchange;
+mod serve;
 
 pub use connect::ConnectError;
 pub(crate) use exchange::Ended;
 pub use exchange::{ControlError, Departure, RecvError, TransmitError, Violation, XmitError};
+pub use serve::{AcceptError, BindError};
 
 /// Which field of a header or a frame is not what it has to be.
 ///

@@ -14,13 +14,14 @@
 //! The peer decides about every byte and descriptor. Bytes go to [`Handshake`],
 //! descriptors to [`PeerRegion::open`], both of which check all they use.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use memenpsf_fdpass::{
-    Deadline, ReceiveError, SendError, peer_credentials, try_receive, try_receive_bytes, try_send,
+    Deadline, ReceiveError, SendError, peer_credentials, refuse_descriptors, try_receive,
+    try_receive_bytes, try_send,
 };
 use memenpsf_ring::Plain;
 use memenpsf_ring::index::{self, Consumer, Producer};
@@ -37,6 +38,7 @@ use crate::layout::{Header, RegionLayout, RingKind, Shape};
 use crate::options::Options;
 use crate::receiver::Receiver;
 use crate::region::{OwnRegion, PeerRegion};
+use crate::server::Place;
 use crate::transmitter::Transmitter;
 use crate::wait::{Bell, Waiter, Waiting, membarrier, wait_for};
 
@@ -57,6 +59,8 @@ pub(crate) struct Establishing {
     theirs: Option<PeerRegion>,
     /// Position at which both rings begin.
     start: u64,
+    /// The place that the peer takes among a server's clients.
+    place: Option<Place>,
 }
 
 /// What a handshake waits for.
@@ -68,12 +72,8 @@ pub(crate) enum Progress {
 }
 
 impl Establishing {
-    /// Begins a handshake for messages of type `T`.
-    pub(crate) fn begin<T: Plain>(
-        stream: UnixStream,
-        role: Role,
-        options: &Options,
-    ) -> Result<Self, ConnectError> {
+    /// Checks what the caller has chosen, and returns what follows from it.
+    pub(crate) fn check<T: Plain>(options: &Options) -> Result<(Name, Header), ConnectError> {
         let name = Name::new(&options.name)?;
         let block = index::producer_block::<T>(options.capacity)?;
         let header = Header {
@@ -81,6 +81,16 @@ impl Establishing {
             layout: RegionLayout::new(block.size() as u64, options.region_limit)?,
             nonce: fresh_nonce(),
         };
+        Ok((name, header))
+    }
+
+    /// Begins a handshake for messages of type `T`.
+    pub(crate) fn begin<T: Plain>(
+        stream: UnixStream,
+        role: Role,
+        options: &Options,
+    ) -> Result<Self, ConnectError> {
+        let (name, header) = Self::check::<T>(options)?;
         let limits = Limits {
             region: options.region_limit,
             producer_len: index_producer_len,
@@ -106,6 +116,7 @@ impl Establishing {
             received: None,
             theirs: None,
             start: options.start,
+            place: None,
         };
         if role == Role::Client {
             this.make_region()?;
@@ -130,6 +141,16 @@ impl Establishing {
 
     /// Does what can be done without waiting, and tells what to wait for.
     pub(crate) fn advance(&mut self) -> Result<Progress, ConnectError> {
+        self.advance_with(|_, _| Ok(None))
+    }
+
+    /// As [`advance`](Self::advance). `admit` decides about the peer once its hello
+    /// is known, before its region is mapped; it gets the length of the own region
+    /// too.
+    pub(crate) fn advance_with(
+        &mut self,
+        mut admit: impl FnMut(&Hello, u64) -> Result<Option<Place>, Refusal>,
+    ) -> Result<Progress, ConnectError> {
         loop {
             match self.handshake.poll() {
                 Wants::Read { bytes, descriptors } => {
@@ -142,7 +163,13 @@ impl Establishing {
                         return Ok(Progress::Writable);
                     }
                 }
-                Wants::Verdict { .. } => self.decide()?,
+                Wants::Verdict { peer } => match admit(peer, self.header.region_length()) {
+                    Ok(place) => {
+                        self.place = place;
+                        self.decide()?;
+                    }
+                    Err(refusal) => self.handshake.refuse(refusal),
+                },
                 Wants::Done { .. } => return Ok(Progress::Done),
                 Wants::Failed { error } => return Err(ConnectError::Handshake(error.clone())),
             }
@@ -242,6 +269,13 @@ impl Establishing {
         Ok(())
     }
 
+    /// Ends the handshake, and tells the peer why if its socket takes a frame.
+    pub(crate) fn refuse(&mut self, refusal: impl Into<Refusal>) {
+        self.handshake.refuse(refusal);
+        // It ends by our own refusal, which is no news.
+        let _ = self.advance();
+    }
+
     /// Drives the handshake to its end, waiting until `deadline` at most.
     pub(crate) fn finish(mut self, deadline: Deadline) -> Result<Self, ConnectError> {
         loop {
@@ -251,9 +285,7 @@ impl Establishing {
                 Progress::Writable => PollFlags::POLLOUT,
             };
             if deadline.has_passed() {
-                self.handshake.refuse(Reason::Deadline);
-                // Tells the peer if its socket takes a frame.
-                let _ = self.advance();
+                self.refuse(Reason::Deadline);
                 return Err(ConnectError::Timeout);
             }
             wait_for(&self.stream, events, deadline);
@@ -269,7 +301,7 @@ impl Establishing {
         let (Wants::Done { peer }, Some(own), Some(theirs)) =
             (self.handshake.poll(), self.own, self.theirs)
         else {
-            return Err(ConnectError::Timeout);
+            return Err(ConnectError::Unfinished);
         };
         let ours = &self.header.shape;
         let yours = &peer.header.shape;
@@ -281,7 +313,7 @@ impl Establishing {
             NonNull::new(theirs.producer_block().cast_mut()),
             NonNull::new(theirs.waiting().cast_mut()),
         ) else {
-            return Err(ConnectError::Timeout);
+            return Err(ConnectError::Unfinished);
         };
         // SAFETY: the own producer block lies in a region that was laid out for
         // this `T` and capacity, the peer's consumer block at its place in a
@@ -321,11 +353,21 @@ impl Establishing {
             credentials: peer_credentials(&self.stream).map_err(ConnectError::Wait)?,
             capacity: yours,
         };
-        let connection = Connection::new(self.stream, self.name, self.role, peer, own, theirs);
+        // Where the kernel can, it keeps descriptors out from now on (D2); where it
+        // cannot, one that comes ends the connection.
+        let _ = refuse_descriptors(&self.stream);
+        let (stream, name, place) = (self.stream, self.name, self.place);
+        let connection = Connection::new(stream, name, self.role, peer, own, theirs, place);
         let connection = Arc::new(connection);
         Ok(Interface::from_halves(
             Transmitter::new(producer, Arc::clone(&connection), space, data_bell),
             Receiver::new(consumer, connection, data, space_bell),
         ))
+    }
+}
+
+impl AsFd for Establishing {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }

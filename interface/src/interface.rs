@@ -5,7 +5,6 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use memenpsf_fdpass::Deadline;
 use memenpsf_ring::Plain;
 
 use crate::address;
@@ -98,6 +97,12 @@ use crate::transmitter::{Reservation, Transmitter};
 pub struct Interface<T: Plain> {
     transmitter: Transmitter<T>,
     receiver: Receiver<T>,
+    /// Registration with a runtime, from the first call that waits there.
+    #[cfg(feature = "tokio")]
+    pub(crate) reactor: Option<crate::tokio::Reactor>,
+    /// Whether the stream has yielded its end.
+    #[cfg(feature = "tokio")]
+    pub(crate) stream_ended: bool,
 }
 
 impl<T: Plain> Interface<T> {
@@ -161,8 +166,8 @@ impl<T: Plain> Interface<T> {
     ///
     /// As [`connect`](Self::connect).
     pub fn connect_with(path: impl AsRef<Path>, options: &Options) -> Result<Self, ConnectError> {
-        let appear = Deadline::after(options.wait_for_server);
-        let stream = address::dial(path.as_ref(), appear, options.handshake_deadline())?;
+        let (appear, deadline) = options.dial_deadlines();
+        let stream = address::dial(path.as_ref(), appear, deadline)?;
         Self::establish(stream, Role::Client, options)
     }
 
@@ -189,7 +194,29 @@ impl<T: Plain> Interface<T> {
         Self {
             transmitter,
             receiver,
+            #[cfg(feature = "tokio")]
+            reactor: None,
+            #[cfg(feature = "tokio")]
+            stream_ended: false,
         }
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn connection(&self) -> &std::sync::Arc<crate::connection::Connection> {
+        self.transmitter.connection()
+    }
+
+    /// Receives one message; with none left, reports an end that is already known.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn recv_or_end(&mut self) -> Result<Option<T>, RecvError> {
+        self.receiver.recv_or_end()
+    }
+
+    /// Tells whether there is room for a message; with none, reports an end that
+    /// is already known.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_room(&mut self) -> Result<bool, TransmitError> {
+        self.transmitter.has_room()
     }
 
     /// Transmits one message, at once. See [`Transmitter::xmit`].
@@ -293,7 +320,7 @@ impl<T: Plain> Interface<T> {
     ///    readable, and go to 1.
     ///
     /// Readiness may be spurious: a reception may still return `None`. A waiting
-    /// of [`Waiting::Spin`] cannot be armed: the peer sends no wake-ups to it, and
+    /// of [`Waiting::Spin`](crate::Waiting::Spin) cannot be armed: the peer sends no wake-ups to it, and
     /// `ready` says that everything is ready.
     ///
     /// ```
@@ -329,6 +356,26 @@ impl<T: Plain> Interface<T> {
             readiness.writable = busy || self.transmitter.arm();
         }
         readiness
+    }
+
+    /// Tells whether a control message waits that arrived after the first `told`
+    /// ones, and counts it as told.
+    pub(crate) fn has_news(&self, told: &mut u64) -> bool {
+        self.transmitter.connection().has_news(told)
+    }
+
+    /// Tells whether the socket is left unread because nobody takes the control
+    /// messages that have come.
+    pub(crate) fn is_clogged(&self) -> bool {
+        self.transmitter.connection().is_clogged()
+    }
+
+    /// Tells how the connection has ended, once everything that the peer had
+    /// committed has been received.
+    pub(crate) fn outcome(&mut self) -> Option<RecvError> {
+        let ended = self.transmitter.connection().ended()?;
+        // After the end is known, nothing is committed any more.
+        (self.receiver.slots() == 0).then(|| ended.into())
     }
 
     /// Sends two bytes out of band, on the socket. See

@@ -128,6 +128,21 @@ impl Options {
         self
     }
 
+    /// Returns until when a client waits for a server to appear, and until when
+    /// for its backlog to have room.
+    pub(crate) fn dial_deadlines(&self) -> (Deadline, Deadline) {
+        (
+            Deadline::after(self.wait_for_server),
+            self.handshake_deadline(),
+        )
+    }
+
+    /// Returns how long the handshake may take.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn handshake_timeout_value(&self) -> Option<Duration> {
+        self.handshake
+    }
+
     /// Returns the deadline of a handshake that begins now.
     pub(crate) fn handshake_deadline(&self) -> Deadline {
         self.handshake.map_or(Deadline::never(), Deadline::after)

@@ -187,6 +187,19 @@ impl<T: Plain> Receiver<T> {
         }
     }
 
+    /// Receives one message; with none left, reports an end that is already known.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn recv_or_end(&mut self) -> Result<Option<T>, RecvError> {
+        match (self.recv()?, self.connection.ended()) {
+            (None, Some(ended)) => self.drained(ended),
+            (received, _) => Ok(received),
+        }
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Tells whether this side sleeps at all.
     pub(crate) fn sleeps(&self) -> bool {
         self.waiter.sleeps()

@@ -240,6 +240,21 @@ impl<T: Plain> Transmitter<T> {
         }
     }
 
+    /// Tells whether there is room for a message; with none, reports an end that
+    /// is already known.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_room(&mut self) -> Result<bool, TransmitError> {
+        if !self.producer.is_full() {
+            return Ok(true);
+        }
+        if let Some(violation) = self.producer.violation() {
+            return Err(self.violated(violation).into());
+        }
+        self.connection
+            .ended()
+            .map_or(Ok(false), |ended| Err(ended.into()))
+    }
+
     /// Announces a sleep for room, unless there is some. See
     /// [`Interface::ready`](crate::Interface::ready).
     pub(crate) fn arm(&mut self) -> bool {

@@ -31,6 +31,35 @@ pub enum Violation {
         /// Number of slots of the ring.
         capacity: u64,
     },
+    /// The producer published a packed line with a header outside `previous..=most`
+    /// elements of lap `expected`.
+    Line {
+        /// The lap that the peer published.
+        lap: u32,
+        /// The count that the peer published.
+        count: u64,
+        /// Our own lap.
+        expected: u32,
+        /// The count of our own lap that it had published before.
+        previous: u64,
+        /// How many elements the line can have now.
+        most: u64,
+    },
+    /// The consumer published a head that is no multiple of 8 in a bytes ring.
+    Unaligned {
+        /// What the peer published.
+        head: u64,
+    },
+    /// The producer published a record that is longer than the longest message of
+    /// a bytes ring.
+    Length {
+        /// The length that the peer published.
+        length: u64,
+        /// Length of the longest message.
+        longest: u64,
+        /// Our own head, where the record begins.
+        head: u64,
+    },
 }
 
 impl fmt::Display for Violation {
@@ -53,6 +82,28 @@ impl fmt::Display for Violation {
                 f,
                 "the peer published tail {tail}, allowed are {previous} to {}",
                 head.wrapping_add(capacity)
+            ),
+            Self::Line {
+                lap,
+                count,
+                expected,
+                previous,
+                most,
+            } => write!(
+                f,
+                "the peer published {count} elements of lap {lap} in a line, \
+                 allowed are {previous} to {most} of lap {expected}"
+            ),
+            Self::Unaligned { head } => {
+                write!(f, "the peer published head {head}, no multiple of 8")
+            }
+            Self::Length {
+                length,
+                longest,
+                head,
+            } => write!(
+                f,
+                "the peer published a record of {length} bytes at {head}, allowed are {longest}"
             ),
         }
     }
@@ -100,6 +151,58 @@ impl<T: fmt::Debug> Error for PushError<T> {
             Self::Full(_) => None,
             Self::Violation(_, violation) => Some(violation),
         }
+    }
+}
+
+/// Why a message of bytes could not be pushed, or room for it not be reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RecordError {
+    /// Not enough bytes are vacant now.
+    Full {
+        /// How many bytes the record takes, with header and padding.
+        needed: usize,
+        /// How many bytes are vacant.
+        vacant: usize,
+    },
+    /// The message is longer than the ring's longest.
+    TooLong {
+        /// Length of the message.
+        length: usize,
+        /// Length of the longest message.
+        longest: usize,
+    },
+    /// The peer broke a rule of the shared layout.
+    Violation(Violation),
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { needed, vacant } => write!(
+                f,
+                "the ring is full: the record takes {needed} bytes and {vacant} are vacant"
+            ),
+            Self::TooLong { length, longest } => write!(
+                f,
+                "the message has {length} bytes, the longest that the ring takes has {longest}"
+            ),
+            Self::Violation(violation) => violation.fmt(f),
+        }
+    }
+}
+
+impl Error for RecordError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Full { .. } | Self::TooLong { .. } => None,
+            Self::Violation(violation) => Some(violation),
+        }
+    }
+}
+
+impl From<Violation> for RecordError {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
     }
 }
 
@@ -199,6 +302,32 @@ pub enum LayoutError {
         /// Size of the allocation in bytes.
         bytes: usize,
     },
+    /// The capacity of a packed ring is 0.
+    Zero,
+    /// The elements do not fit into the lines of a packed ring.
+    Element {
+        /// Size of an element in bytes.
+        size: usize,
+        /// Its alignment in bytes.
+        align: usize,
+    },
+    /// The capacity of a bytes ring is not a power of two of at least 16.
+    Bytes {
+        /// What was asked for.
+        given: usize,
+    },
+    /// The longest message of a bytes ring does not fit into it.
+    Message {
+        /// What was asked for.
+        given: usize,
+        /// The longest message that a ring of the wanted capacity takes.
+        limit: usize,
+    },
+    /// The first position of a bytes ring is no multiple of 8.
+    Start {
+        /// What was asked for.
+        given: u64,
+    },
 }
 
 impl fmt::Display for LayoutError {
@@ -212,6 +341,20 @@ impl fmt::Display for LayoutError {
                 "{capacity} slots of {slot} bytes do not fit into the address space"
             ),
             Self::NoMemory { bytes } => write!(f, "no memory for a ring of {bytes} bytes"),
+            Self::Zero => f.write_str("capacity 0 holds nothing"),
+            Self::Element { size, align } => write!(
+                f,
+                "an element of {size} bytes, aligned to {align}, does not fit into a packed line"
+            ),
+            Self::Bytes { given } => write!(
+                f,
+                "capacity {given} is not a power of two of at least 16 bytes"
+            ),
+            Self::Message { given, limit } => write!(
+                f,
+                "messages of {given} bytes do not fit, the limit at this capacity is {limit}"
+            ),
+            Self::Start { given } => write!(f, "start position {given} is no multiple of 8"),
         }
     }
 }

@@ -44,6 +44,8 @@
 //! # Modules
 //!
 //! - [`index`]: the index ring, the default for bulk.
+//! - [`packed`]: the packed ring, of the lowest latency, for small elements.
+//! - [`bytes`]: the bytes ring, for messages of variable length.
 //! - [`memory`]: the door to shared words and slots, and the two memories that
 //!   ship: [`memory::Heap`] and [`memory::Split`].
 //! - [`wake`]: the words and barriers by which a side that sleeps is woken.
@@ -60,16 +62,19 @@
 
 extern crate alloc;
 
+pub mod bytes;
 mod chunk;
+mod copy;
 mod error;
 pub mod index;
 pub mod memory;
 pub mod ordering;
+pub mod packed;
 mod plain;
 mod position;
 mod primitive;
 pub mod wake;
 
 pub use chunk::{ReadChunk, WriteChunk};
-pub use error::{ChunkError, LayoutError, PopError, PushError, Violation};
+pub use error::{ChunkError, LayoutError, PopError, PushError, RecordError, Violation};
 pub use plain::Plain;

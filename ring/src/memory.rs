@@ -38,9 +38,10 @@
 //!
 //! In [`Heap`] both sides are handles of this crate. In [`Split`] the peer's
 //! block may change at any instant: `load` and `read` fetch each byte
-//! once, into private memory, through relaxed atomic accesses that no
-//! concurrent store of the peer makes undefined. What was fetched is checked by
-//! the ring, not here. No reference into the peer's block is ever made.
+//! once, into private memory, through relaxed atomic accesses, or [`copy_out`],
+//! which no concurrent store of the peer makes undefined. What was fetched is
+//! checked by the ring, not here. No reference into the peer's block is ever made,
+//! except by the caller of an `unsafe` function that says so.
 
 use core::alloc::Layout;
 use core::fmt;
@@ -48,6 +49,7 @@ use core::marker::PhantomData;
 use core::mem::{MaybeUninit, align_of, size_of};
 use core::ptr::{self, NonNull};
 
+pub use crate::copy::copy_out;
 use crate::error::LayoutError;
 use crate::plain::Plain;
 use crate::primitive::{
@@ -140,6 +142,86 @@ pub unsafe trait Memory<T>: Sized {
     /// 3. Nothing is accessed afterwards.
     unsafe fn free(&mut self, remaining: impl Iterator<Item = usize>) {
         drop(remaining);
+    }
+}
+
+/// One side's view of the memory of a ring of bytes: words in which whole runs of
+/// bytes lie, too.
+///
+/// A run begins at the offset of a word. It is written by the owner of its block
+/// while it is vacant, and read by the peer while it is published (I2 of this
+/// module, for runs instead of slots).
+///
+/// # Safety
+///
+/// 1. `copy_in` makes the bytes available to the peer's `copy_out` and `load` of
+///    the same offsets, once the two are ordered by a `store` and a `load`.
+/// 2. `own_bytes` and `peer_bytes` point to the same bytes, good for plain
+///    accesses to the whole block as far as I2 permits them.
+pub unsafe trait ByteMemory: Memory<u64> {
+    /// Copies `from` into the own block at `to`.
+    ///
+    /// # Safety
+    ///
+    /// 1. `to` is the offset of a word of the own block, and the run of words that
+    ///    `from` fills, the last perhaps in part, is within it and vacant.
+    unsafe fn copy_in(&self, to: usize, from: &[u8]);
+
+    /// Copies `len` bytes at `from` out of the peer's block, each fetched once.
+    ///
+    /// # Safety
+    ///
+    /// 1. `from` is the offset of a word of the peer's block, and the run of words
+    ///    that `len` bytes fill is within it and published.
+    /// 2. `to` is valid for writes of `len` bytes, which nobody else accesses.
+    unsafe fn copy_out(&self, from: usize, to: *mut u8, len: usize);
+
+    /// Returns a pointer to the own bytes at `at`, for writing in place.
+    ///
+    /// # Safety
+    ///
+    /// 1. `at` is an offset within the own block.
+    #[cfg(not(loom))]
+    unsafe fn own_bytes(&self, at: usize) -> *mut u8;
+
+    /// Returns a pointer to the peer's bytes at `at`, for reading in place.
+    ///
+    /// # Safety
+    ///
+    /// 1. `at` is an offset within the peer's block.
+    #[cfg(not(loom))]
+    unsafe fn peer_bytes(&self, at: usize) -> *const u8;
+}
+
+/// Copies a run of bytes into the own block.
+///
+/// # Safety
+///
+/// 1. `to` is valid for writes of so many bytes and no other access to them is
+///    under way.
+#[cfg(not(loom))]
+#[inline(always)]
+unsafe fn copy_in(to: *mut u8, from: &[u8]) {
+    // SAFETY: the caller's obligation; `from` is elsewhere, since nobody else has
+    // a reference into the block.
+    unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+}
+
+/// Copies a run of bytes into words of the model.
+///
+/// # Safety
+///
+/// 1. `to` points to so many whole words of the model as `from` fills.
+#[cfg(loom)]
+unsafe fn copy_in(to: *mut u8, from: &[u8]) {
+    for (index, bytes) in from.chunks(size_of::<u64>()).enumerate() {
+        let mut word = [0; size_of::<u64>()];
+        word[..bytes.len()].copy_from_slice(bytes);
+        // SAFETY: the caller's obligation.
+        let to = unsafe { to.cast::<AtomicU64>().add(index) };
+        // Relaxed: the record's header (P5) publishes the words.
+        // SAFETY: a word of the model lies there.
+        unsafe { &*to }.store(u64::from_ne_bytes(word), Ordering::Relaxed);
     }
 }
 
@@ -358,6 +440,51 @@ unsafe impl<T> Memory<T> for Heap<T> {
     }
 }
 
+// SAFETY:
+// 1. One offset is one place, and both sides are handles of one process.
+// 2. Both pointers come from the whole allocation, which is initialised: `pair`
+//    placed a word at every offset that the bytes ring named.
+unsafe impl ByteMemory for Heap<u64> {
+    #[inline(always)]
+    unsafe fn copy_in(&self, to: usize, from: &[u8]) {
+        // SAFETY: the caller's obligation.
+        let to = unsafe { self.own.add(to) };
+        // SAFETY: the run is vacant, so no other access is under way (I2).
+        unsafe { copy_in(to.as_ptr(), from) };
+    }
+
+    #[inline(always)]
+    unsafe fn copy_out(&self, from: usize, to: *mut u8, len: usize) {
+        // SAFETY: the caller's obligation.
+        let from = unsafe { self.peer.add(from) };
+        // The peer is honest: the run does not change until it is vacated.
+        #[cfg(not(loom))]
+        // SAFETY: published and so not written (I2); obligation 2.
+        unsafe {
+            to.copy_from_nonoverlapping(from.as_ptr(), len);
+        }
+        #[cfg(loom)]
+        // SAFETY: as above.
+        unsafe {
+            copy_out(from.as_ptr(), to, len);
+        }
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    unsafe fn own_bytes(&self, at: usize) -> *mut u8 {
+        // SAFETY: the caller's obligation.
+        unsafe { self.own.add(at) }.as_ptr()
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    unsafe fn peer_bytes(&self, at: usize) -> *const u8 {
+        // SAFETY: the caller's obligation.
+        unsafe { self.peer.add(at) }.as_ptr()
+    }
+}
+
 /// Frees a heap ring's memory when it is dropped.
 struct Allocation {
     base: NonNull<u8>,
@@ -516,9 +643,14 @@ unsafe impl<T: Plain> Memory<T> for Split<T> {
         // SAFETY: the caller's obligation.
         let slot = unsafe { self.peer.add(slot) };
         // PEER: each byte is loaded once, into a local.
-        // SAFETY: `value` is as long as the slot, and the slot is within the
-        // peer's block.
-        unsafe { load_words::<T>(value.as_mut_ptr().cast(), slot.as_ptr()) };
+        if size_of::<T>() <= WORDS_UP_TO || cfg!(loom) {
+            // SAFETY: `value` is as long as the slot, and the slot is within the
+            // peer's block.
+            unsafe { load_words::<T>(value.as_mut_ptr().cast(), slot.as_ptr()) };
+        } else {
+            // SAFETY: as above.
+            unsafe { copy_out(slot.as_ptr(), value.as_mut_ptr().cast(), size_of::<T>()) };
+        }
         // SAFETY: every byte was written, and `T: Plain` permits every pattern.
         unsafe { value.assume_init() }
     }
@@ -536,6 +668,50 @@ unsafe impl<T: Plain> Memory<T> for Split<T> {
         unsafe { self.own.add(slot) }.as_ptr().cast()
     }
 }
+
+// SAFETY:
+// 1. One offset is one place; the peer reads each byte once, by relaxed words or by
+//    `copy_out`.
+// 2. Both pointers come from the blocks that `new` was given, which a region has
+//    initialised.
+unsafe impl ByteMemory for Split<u64> {
+    #[inline(always)]
+    unsafe fn copy_in(&self, to: usize, from: &[u8]) {
+        // SAFETY: the caller's obligation.
+        let to = unsafe { self.own.add(to) };
+        // SAFETY: the own block is written by this handle only (obligation 3 of
+        // `new`), and nobody in this process reads the run, which is vacant (I2).
+        unsafe { copy_in(to.as_ptr(), from) };
+    }
+
+    #[inline(always)]
+    unsafe fn copy_out(&self, from: usize, to: *mut u8, len: usize) {
+        // SAFETY: the caller's obligation.
+        let from = unsafe { self.peer.add(from) };
+        // PEER: each byte is fetched once.
+        // SAFETY: valid for reads (obligation 1 of `new`), and a peer in this
+        // process does not write what is published (I2).
+        unsafe { copy_out(from.as_ptr(), to, len) };
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    unsafe fn own_bytes(&self, at: usize) -> *mut u8 {
+        // SAFETY: the caller's obligation.
+        unsafe { self.own.add(at) }.as_ptr()
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    unsafe fn peer_bytes(&self, at: usize) -> *const u8 {
+        // SAFETY: the caller's obligation.
+        unsafe { self.peer.add(at) }.as_ptr()
+    }
+}
+
+/// Largest element that is read by relaxed words, in bytes: measured, `copy_out`
+/// is level with them there and ahead by 1.4x to 3x beyond.
+const WORDS_UP_TO: usize = 64;
 
 /// Largest power of two that divides the size of `T`, 8 at most: the size of
 /// the words in which an element is moved. Both sides derive it from the same

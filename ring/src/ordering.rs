@@ -8,6 +8,8 @@
 //! | P1 | [`PUBLISH_TAIL`] Release store | [`REFRESH_TAIL`] Acquire load | the slots that the producer wrote, to the consumer that reads them |
 //! | P2 | [`VACATE_HEAD`] Release store | [`REFRESH_HEAD`] Acquire load | that the consumer is done with the slots, to the producer that overwrites them |
 //! | P3 | [`ABANDON`] AcqRel swap | [`ABANDON`], [`OBSERVE_ABANDONED`] Acquire load | all that the first side to go did, to the side that frees the ring or drains it |
+//! | P4 | [`PUBLISH_LINE`] Release store | [`REFRESH_LINE`] Acquire load | the slots of a packed line that its header counts, to the consumer that reads them |
+//! | P5 | [`PUBLISH_RECORD`] Release store | [`REFRESH_RECORD`] Acquire load | the message and the next header word of a bytes ring, to the consumer that reads them: see [`crate::bytes`] |
 //! | F1 | [`WAKE_BARRIER`] SeqCst fence | [`SLEEP_BARRIER`] SeqCst fence | a publication to the sleeper that looks again, or the sleep to the waker: see [`crate::wake`] |
 //!
 //! P1 and P2 are the pairs of Le, Guatto, Cohen and Pop, "Correct and Efficient
@@ -22,8 +24,12 @@
 //! [`REFRESH_TAIL`]: Orderings::REFRESH_TAIL
 //! [`VACATE_HEAD`]: Orderings::VACATE_HEAD
 //! [`REFRESH_HEAD`]: Orderings::REFRESH_HEAD
+//! [`PUBLISH_LINE`]: Orderings::PUBLISH_LINE
+//! [`REFRESH_LINE`]: Orderings::REFRESH_LINE
 //! [`ABANDON`]: Orderings::ABANDON
 //! [`OBSERVE_ABANDONED`]: Orderings::OBSERVE_ABANDONED
+//! [`PUBLISH_RECORD`]: Orderings::PUBLISH_RECORD
+//! [`REFRESH_RECORD`]: Orderings::REFRESH_RECORD
 //! [`WAKE_BARRIER`]: Orderings::WAKE_BARRIER
 //! [`SLEEP_BARRIER`]: Orderings::SLEEP_BARRIER
 
@@ -40,10 +46,18 @@ pub trait Orderings {
     const VACATE_HEAD: Ordering = Ordering::Release;
     /// P2: the producer's load of the consumer's head.
     const REFRESH_HEAD: Ordering = Ordering::Acquire;
+    /// P4: the producer's store of a packed line's header.
+    const PUBLISH_LINE: Ordering = Ordering::Release;
+    /// P4: the consumer's load of a packed line's header.
+    const REFRESH_LINE: Ordering = Ordering::Acquire;
     /// P3: the swap by which a side leaves a ring on the heap.
     const ABANDON: Ordering = Ordering::AcqRel;
     /// P3: the load that asks whether the other side has left.
     const OBSERVE_ABANDONED: Ordering = Ordering::Acquire;
+    /// P5: the producer's store of a record's header in a bytes ring.
+    const PUBLISH_RECORD: Ordering = Ordering::Release;
+    /// P5: the consumer's load of a record's header in a bytes ring.
+    const REFRESH_RECORD: Ordering = Ordering::Acquire;
     /// F1: the waker's barrier between its publication and its look at the
     /// peer's waiting word.
     const WAKE_BARRIER: Ordering = Ordering::SeqCst;

@@ -110,6 +110,8 @@ impl For {
 /// sleeper.announce(true);
 /// assert!(waker.must_wake());
 /// assert!(!waker.must_wake(), "one wake-up for one sleep");
+/// sleeper.announce(true);
+/// assert!(waker.must_wake(), "another sleep, another wake-up");
 /// sleeper.awake();
 /// assert!(!waker.must_wake());
 /// ```
@@ -140,7 +142,9 @@ impl<M: Memory<u64>, O: Orderings> Sleeper<M, O> {
     /// Without the fence the caller must make all threads of both processes
     /// execute a full barrier before it looks again.
     pub fn announce(&mut self, fence: bool) {
-        self.set(self.count | 1);
+        // The next odd value, also after one that was not withdrawn: the peer
+        // may have sent the wake-up for that one, and it may have been read.
+        self.set(self.count.wrapping_add(1) | 1);
         if fence {
             // SeqCst (F1): S1 is seen by the waker's W3, or its W1 by our S3.
             barrier(O::SLEEP_BARRIER);

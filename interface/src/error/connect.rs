@@ -55,6 +55,9 @@ pub enum ConnectError {
     /// The peer did not finish the handshake in time.
     #[error("the peer did not finish the handshake in time")]
     Timeout,
+    /// The handshake has not come to its end. No public call returns it.
+    #[error("the handshake is not finished")]
+    Unfinished,
     /// A frame of the handshake could not be sent.
     #[error("the handshake could not be sent")]
     Send(#[source] SendError),

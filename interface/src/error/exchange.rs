@@ -1,6 +1,7 @@
 //! What can go wrong while messages are exchanged.
 
 use std::fmt;
+use std::io;
 
 use memenpsf_fdpass::SendError;
 use thiserror::Error;
@@ -82,13 +83,29 @@ pub enum XmitError<T> {
     Closed(T, Departure),
     /// The peer broke a rule.
     Violation(T, Violation),
+    /// The runtime cannot wait for the socket.
+    Wait(T, io::ErrorKind),
 }
 
 impl<T> XmitError<T> {
     /// Returns the message that was not transmitted.
     pub fn into_inner(self) -> T {
         match self {
-            Self::Full(message) | Self::Closed(message, _) | Self::Violation(message, _) => message,
+            Self::Full(message)
+            | Self::Closed(message, _)
+            | Self::Violation(message, _)
+            | Self::Wait(message, _) => message,
+        }
+    }
+
+    /// Puts the message to an error of waiting for room.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn transmit(message: T, error: TransmitError) -> Self {
+        match error {
+            TransmitError::TooFew { .. } => Self::Full(message),
+            TransmitError::Closed(departure) => Self::Closed(message, departure),
+            TransmitError::Violation(violation) => Self::Violation(message, violation),
+            TransmitError::Wait(kind) => Self::Wait(message, kind),
         }
     }
 
@@ -107,6 +124,7 @@ impl<T> fmt::Display for XmitError<T> {
             Self::Full(_) => f.write_str("the ring is full"),
             Self::Closed(_, departure) => departure.fmt(f),
             Self::Violation(_, violation) => violation.fmt(f),
+            Self::Wait(_, kind) => write!(f, "the runtime cannot wait for the socket: {kind}"),
         }
     }
 }
@@ -138,6 +156,24 @@ pub enum TransmitError {
     /// The peer broke a rule.
     #[error(transparent)]
     Violation(Violation),
+    /// The runtime cannot wait for the socket.
+    #[error("the runtime cannot wait for the socket: {0}")]
+    Wait(io::ErrorKind),
+}
+
+impl<T> From<XmitError<T>> for TransmitError {
+    /// Drops the message.
+    fn from(error: XmitError<T>) -> Self {
+        match error {
+            XmitError::Full(_) => Self::TooFew {
+                wanted: 1,
+                available: 0,
+            },
+            XmitError::Closed(_, departure) => Self::Closed(departure),
+            XmitError::Violation(_, violation) => Self::Violation(violation),
+            XmitError::Wait(_, kind) => Self::Wait(kind),
+        }
+    }
 }
 
 impl From<Ended> for TransmitError {
@@ -167,6 +203,9 @@ pub enum RecvError {
     /// The peer broke a rule.
     #[error(transparent)]
     Violation(Violation),
+    /// The runtime cannot wait for the socket.
+    #[error("the runtime cannot wait for the socket: {0}")]
+    Wait(io::ErrorKind),
 }
 
 impl From<Ended> for RecvError {

@@ -9,6 +9,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use memenpsf::frame::{Limits, index_producer_len};
@@ -29,6 +30,25 @@ pub fn until<R>(mut attempt: impl FnMut() -> Option<R>) -> R {
         }
         assert!(began.elapsed() < HANG, "nothing happened for {HANG:?}");
         std::thread::yield_now();
+    }
+}
+
+/// Ends the process if it is not dropped in time: for calls that might never
+/// return.
+pub struct Watchdog {
+    _done: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    pub fn new() -> Self {
+        let (_done, done) = mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            if done.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("a call has not returned for {HANG:?}");
+                std::process::abort();
+            }
+        });
+        Self { _done }
     }
 }
 

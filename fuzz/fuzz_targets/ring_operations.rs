@@ -1,0 +1,11 @@
+//! Operation sequences on the index ring, compared step by step with a queue.
+//! The body is `memenpsf_verification::operations`, which `cargo test` runs over
+//! the corpus, too.
+//!
+//! `cargo +nightly fuzz run ring_operations -- -max_total_time=20`
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| memenpsf_verification::operations::run_bytes(bytes));

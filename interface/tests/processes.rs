@@ -1,0 +1,424 @@
+//! Processes of their own: this test binary, started again for the role that
+//! the environment names.
+#![cfg(not(loom))]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod common;
+
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use common::{HANG, holdings, let_the_clock_tick, until};
+use memenpsf::{Departure, Interface, Options, RecvError, XmitError};
+use memmap2::MmapRaw;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const COUNT: u64 = 100_000;
+const CAPACITY: usize = 64;
+
+const ROLE: &str = "MEMENPSF_CHILD_ROLE";
+const ADDRESS: &str = "MEMENPSF_CHILD_ADDRESS";
+const NOTE: &str = "MEMENPSF_CHILD_NOTE";
+
+/// A number, and words that show when it is torn or misplaced.
+type Message = [u64; 3];
+
+fn numbered(n: u64) -> Message {
+    let scattered = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    [n, scattered, n.rotate_left(31) ^ scattered]
+}
+
+/// How far an exchange of numbered messages has come.
+#[derive(Default)]
+struct Exchange {
+    sent: u64,
+    received: u64,
+}
+
+impl Exchange {
+    /// Sends one more message if there is room and any are left; `true` if it did.
+    fn send(&mut self, interface: &mut Interface<Message>) -> bool {
+        if self.sent == COUNT {
+            return false;
+        }
+        match interface.xmit(numbered(self.sent)) {
+            Ok(()) => {
+                self.sent += 1;
+                true
+            }
+            Err(XmitError::Full(message)) => {
+                assert_eq!(message, numbered(self.sent));
+                false
+            }
+            Err(error) => panic!("{error} after {} messages", self.sent),
+        }
+    }
+
+    /// Receives one more message if there is one; `true` if it did.
+    fn receive(&mut self, interface: &mut Interface<Message>) -> bool {
+        match interface.recv() {
+            Ok(Some(message)) => {
+                assert_eq!(message, numbered(self.received));
+                self.received += 1;
+                true
+            }
+            Ok(None) => false,
+            Err(error) => panic!("{error} after {} messages", self.received),
+        }
+    }
+
+    /// Goes on until both have sent and received all.
+    fn finish(&mut self, interface: &mut Interface<Message>) {
+        let began = Instant::now();
+        while self.sent < COUNT || self.received < COUNT {
+            let moved = self.send(interface) | self.receive(interface);
+            if !moved {
+                std::thread::yield_now();
+            }
+            assert!(began.elapsed() < HANG, "stuck");
+        }
+    }
+}
+
+fn options() -> Options {
+    Options::new().capacity(CAPACITY).wait_for_server(HANG)
+}
+
+/// A word in a file that parent and child map: what a child has done, as it
+/// noted itself after each step.
+struct Note {
+    map: MmapRaw,
+}
+
+impl Note {
+    fn open(path: &Path) -> Self {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .unwrap();
+        file.set_len(8).unwrap();
+        Self {
+            map: MmapRaw::map_raw(&file).unwrap(),
+        }
+    }
+
+    fn word(&self) -> &AtomicU64 {
+        // SAFETY: the mapping is eight bytes long at least, page-aligned, lives as
+        // long as `self`, and is accessed by this atomic only.
+        unsafe { &*self.map.as_mut_ptr().cast() }
+    }
+}
+
+// --- what a child does ---
+
+#[test]
+#[ignore = "what the child processes of the other tests run"]
+fn child() {
+    let Ok(role) = std::env::var(ROLE) else {
+        return;
+    };
+    let address = std::env::var_os(ADDRESS).unwrap();
+    let mut interface = Interface::connect_with(Path::new(&address), &options()).unwrap();
+    let note = std::env::var_os(NOTE).map(|path| Note::open(Path::new(&path)));
+    match &*role {
+        "exchange" => Exchange::default().finish(&mut interface),
+        // Until killed.
+        "produce" => produce(&mut interface, note.unwrap().word()),
+        "consume" => consume(&mut interface, note.unwrap().word()),
+        role => panic!("no such role: {role}"),
+    }
+}
+
+fn produce(interface: &mut Interface<Message>, note: &AtomicU64) {
+    let mut next = 0;
+    loop {
+        match interface.xmit(numbered(next)) {
+            Ok(()) => {
+                next += 1;
+                note.store(next, Ordering::Release);
+            }
+            Err(XmitError::Full(_)) => std::thread::yield_now(),
+            Err(_) => return,
+        }
+    }
+}
+
+fn consume(interface: &mut Interface<Message>, note: &AtomicU64) {
+    let mut exchange = Exchange::default();
+    loop {
+        if exchange.receive(interface) {
+            note.store(exchange.received, Ordering::Release);
+        } else {
+            std::thread::yield_now();
+        }
+    }
+}
+
+// --- and what starts it ---
+
+/// A child process that does not outlive the test.
+struct Child {
+    process: std::process::Child,
+}
+
+impl Child {
+    fn start(role: &str, address: &Path, note: Option<&Path>) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["child", "--exact", "--ignored", "--test-threads=1"])
+            .env(ROLE, role)
+            .env(ADDRESS, address)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        if let Some(note) = note {
+            command.env(NOTE, note);
+        }
+        Self {
+            process: command.spawn().unwrap(),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.process.id().cast_signed());
+        kill(pid, signal).unwrap();
+    }
+
+    /// Waits until the kernel says that the child is stopped.
+    fn wait_until_stopped(&self) {
+        let path = format!("/proc/{}/stat", self.process.id());
+        until(|| {
+            let stat = std::fs::read_to_string(&path).unwrap();
+            // The state follows the name, which ends with a parenthesis.
+            let (_, state) = stat.rsplit_once(") ").unwrap();
+            state.starts_with('T').then_some(())
+        });
+    }
+
+    /// Kills the child, and returns when it is dead.
+    fn kill(mut self) {
+        self.process.kill().unwrap();
+        let status = self.process.wait().unwrap();
+        // It was the signal that ended it, not a failure of its own.
+        assert_eq!(status.code(), None, "{status}");
+    }
+
+    /// Waits until the child ends by itself, which must be with success.
+    fn finish(mut self) {
+        let status = until(|| self.process.try_wait().unwrap());
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Both fail if it has been waited for already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A place for a socket and a note, gone at the end of the test.
+struct Place {
+    folder: tempfile::TempDir,
+    listener: UnixListener,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Self { folder, listener }
+    }
+
+    fn start(&self, role: &str) -> (Child, Interface<Message>) {
+        let note = self.folder.path().join("note");
+        let _ = std::fs::remove_file(&note);
+        let child = Child::start(role, &self.folder.path().join("socket"), Some(&note));
+        let (stream, _) = until(|| self.listener.accept().ok());
+        let interface = Interface::accept_with(stream, &options()).unwrap();
+        (child, interface)
+    }
+
+    fn note(&self) -> Note {
+        Note::open(&self.folder.path().join("note"))
+    }
+}
+
+/// Receives until the end, and returns the number of messages and the end. They
+/// are counted from 0 without a gap.
+fn drain(interface: &mut Interface<Message>, mut received: u64) -> (u64, RecvError) {
+    let mut messages = Vec::new();
+    let end = until(|| {
+        // One call and another, by turns.
+        let result = if received.is_multiple_of(2) {
+            interface.recv().map(|message| messages.extend(message))
+        } else {
+            interface.recv_into(&mut messages, 7).map(drop)
+        };
+        for message in messages.drain(..) {
+            assert_eq!(message, numbered(received));
+            received += 1;
+        }
+        result.err()
+    });
+    for _ in 0..100 {
+        assert_eq!(interface.recv(), Err(end));
+    }
+    (received, end)
+}
+
+const GONE: RecvError = RecvError::Closed(Departure::Gone);
+
+/// A number up to `limit`, another one at each call.
+fn random(limit: u64) -> u64 {
+    memenpsf::handshake::fresh_nonce() % limit
+}
+
+#[test]
+fn unrelated_processes_exchange_numbered_messages_both_ways() {
+    let place = Place::new();
+    let (child, mut interface) = place.start("exchange");
+    assert_eq!(interface.peer().credentials().pid, Some(child.process.id()));
+    Exchange::default().finish(&mut interface);
+    child.finish();
+    // It has said goodbye.
+    let (_, end) = drain(&mut interface, 0);
+    assert_eq!(end, RecvError::Closed(Departure::Closed));
+}
+
+#[test]
+fn killed_producer_leaves_an_exact_prefix_and_then_gone() {
+    let place = Place::new();
+    for _ in 0..30 {
+        let (child, mut interface) = place.start("produce");
+        let note = place.note();
+        let mut exchange = Exchange::default();
+        let enough = random(5000);
+        until(|| {
+            exchange.receive(&mut interface);
+            (exchange.received >= enough).then_some(())
+        });
+        child.kill();
+        let (received, end) = drain(&mut interface, exchange.received);
+        let noted = note.word().load(Ordering::Acquire);
+        // What was transmitted and not yet noted is one message at most.
+        assert!(
+            (noted..=noted + 1).contains(&received),
+            "noted {noted}, received {received}"
+        );
+        assert_eq!(end, GONE);
+    }
+}
+
+#[test]
+fn ring_of_a_dead_process_is_read_to_its_last_message() {
+    let place = Place::new();
+    let (child, mut interface) = place.start("produce");
+    let note = place.note();
+    let full = CAPACITY as u64;
+    until(|| (note.word().load(Ordering::Acquire) == full).then_some(()));
+    child.kill();
+    // The child's memory is mapped here alone now.
+    assert_eq!(drain(&mut interface, 0), (full, GONE));
+    let message = numbered(0);
+    assert_eq!(
+        until(|| interface.xmit(message).err()),
+        XmitError::Closed(message, Departure::Gone)
+    );
+}
+
+#[test]
+fn killed_consumer_ends_the_producer_which_keeps_its_message() {
+    let place = Place::new();
+    for _ in 0..30 {
+        let (child, mut interface) = place.start("consume");
+        let note = place.note();
+        let mut exchange = Exchange::default();
+        let enough = random(5000);
+        until(|| {
+            exchange.send(&mut interface);
+            (exchange.sent >= enough).then_some(())
+        });
+        child.kill();
+        let error = until(|| match interface.xmit(numbered(exchange.sent)) {
+            Ok(()) => {
+                exchange.sent += 1;
+                None
+            }
+            Err(XmitError::Full(_)) => None,
+            Err(error) => Some(error),
+        });
+        let message = numbered(exchange.sent);
+        assert_eq!(error, XmitError::Closed(message, Departure::Gone));
+        // The child had found nothing wrong.
+        assert!(note.word().load(Ordering::Acquire) <= exchange.sent);
+        assert_eq!(interface.recv(), Err(GONE));
+    }
+}
+
+#[test]
+fn stopped_process_loses_nothing_and_counts_as_alive() {
+    let place = Place::new();
+    let (child, mut interface) = place.start("exchange");
+    let mut exchange = Exchange::default();
+    for pause in [1_000, 30_000, 60_000] {
+        until(|| {
+            exchange.send(&mut interface);
+            exchange.receive(&mut interface);
+            (exchange.received >= pause).then_some(())
+        });
+        child.signal(Signal::SIGSTOP);
+        child.wait_until_stopped();
+        while exchange.receive(&mut interface) {}
+        // The other way round, its ring fills, and that is all.
+        while exchange.send(&mut interface) {}
+        for _ in 0..5 {
+            let_the_clock_tick();
+            assert!(!exchange.receive(&mut interface));
+            assert!(!exchange.send(&mut interface));
+        }
+        child.signal(Signal::SIGCONT);
+    }
+    exchange.finish(&mut interface);
+    child.finish();
+}
+
+#[test]
+fn fifty_connections_leave_no_descriptor_and_no_mapping_behind() {
+    common::alone(
+        "fifty_connections_leave_no_descriptor_and_no_mapping_behind",
+        || {
+            let place = Place::new();
+            let before = holdings();
+            for round in 0..50_u64 {
+                let (child, mut interface) = place.start("produce");
+                let mut exchange = Exchange::default();
+                until(|| {
+                    exchange.receive(&mut interface);
+                    (exchange.received >= round * 10).then_some(())
+                });
+                // A mapping of the peer's region and one of our own; the socket.
+                let held = holdings();
+                assert_eq!(held.regions, before.regions + 2);
+                assert_eq!(held.descriptors, before.descriptors + 1);
+                // It dies, or it is left and ends.
+                if round % 2 == 0 {
+                    child.kill();
+                    assert_eq!(drain(&mut interface, exchange.received).1, GONE);
+                } else {
+                    interface.close();
+                    child.finish();
+                }
+            }
+            assert_eq!(holdings(), before);
+        },
+    );
+}

@@ -1,0 +1,150 @@
+//! Asynchronous calls on a real runtime.
+#![cfg(all(not(loom), feature = "tokio"))]
+#![allow(clippy::unwrap_used, reason = "a failed test is what a panic says")]
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use memenpsf::{ConnectError, Departure, Interface, Options, RecvError, XmitError};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+
+/// So long that only a hang reaches it.
+const HANG: Duration = Duration::from_secs(60);
+
+async fn pair(capacity: usize) -> (Interface<u64>, Interface<u64>) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let options = Options::new().capacity(capacity);
+    let (client, server) = tokio::join!(
+        Interface::establish_async(ours, 0, &options),
+        Interface::accept_async(theirs, &options),
+    );
+    (client.unwrap(), server.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_tasks_exchange_messages_and_lose_no_wake_up() {
+    const COUNT: u64 = 20_000;
+    let (mut ours, mut theirs) = pair(1).await;
+    let echo = tokio::spawn(async move {
+        loop {
+            match theirs.recv_async().await {
+                Ok(n) => theirs.xmit_async(n).await.unwrap(),
+                Err(RecvError::Closed(Departure::Closed)) => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    for n in 0..COUNT {
+        timeout(HANG, ours.xmit_async(n)).await.unwrap().unwrap();
+        let back = timeout(HANG, ours.recv_async())
+            .await
+            .expect("a lost wake-up");
+        assert_eq!(back, Ok(n));
+    }
+    drop(ours);
+    timeout(HANG, echo).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn dropped_futures_lose_nothing() {
+    let (mut ours, mut theirs) = pair(4).await;
+    for n in 0..2_000 {
+        // Cancelled while it waits, at a different point each time.
+        let mut receive = Box::pin(ours.recv_async());
+        for _ in 0..n % 3 {
+            let polled = futures_util::poll!(&mut receive);
+            assert!(polled.is_pending());
+        }
+        drop(receive);
+        theirs.xmit_async(n).await.unwrap();
+        let got = timeout(HANG, ours.recv_async())
+            .await
+            .expect("a lost wake-up");
+        assert_eq!(got, Ok(n));
+    }
+}
+
+#[tokio::test]
+async fn dropped_transmission_transmits_nothing() {
+    let (mut ours, mut theirs) = pair(1).await;
+    ours.xmit_async(1).await.unwrap();
+    let mut waiting = Box::pin(ours.xmit_async(2));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    drop(waiting);
+    assert_eq!(theirs.recv_async().await, Ok(1));
+    ours.xmit_async(3).await.unwrap();
+    assert_eq!(theirs.recv_async().await, Ok(3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stream_and_sink_in_two_tasks_carry_everything() {
+    const COUNT: u64 = 20_000;
+    let (ours, theirs) = pair(2).await;
+    let (mut sink, mut stream) = StreamExt::split(ours);
+    let (mut sink_there, mut stream_there) = StreamExt::split(theirs);
+    let echo = tokio::spawn(async move {
+        while let Some(message) = stream_there.next().await {
+            sink_there.send(message.unwrap()).await.unwrap();
+        }
+    });
+    let sender = tokio::spawn(async move {
+        for n in 0..COUNT {
+            timeout(HANG, sink.send(n))
+                .await
+                .expect("a lost wake-up")
+                .unwrap();
+        }
+        sink
+    });
+    for n in 0..COUNT {
+        let next = timeout(HANG, stream.next()).await.expect("a lost wake-up");
+        assert_eq!(next, Some(Ok(n)));
+    }
+    drop(sender.await.unwrap().reunite(stream).unwrap());
+    timeout(HANG, echo).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn goodbye_ends_the_stream_and_fails_the_sink() {
+    let (mut ours, theirs) = pair(1).await;
+    ours.xmit(1).unwrap();
+    drop(theirs);
+    let end = timeout(HANG, ours.xmit_async(2)).await.unwrap();
+    assert_eq!(end, Err(XmitError::Closed(2, Departure::Closed)));
+    assert_eq!(timeout(HANG, ours.next()).await.unwrap(), None);
+    assert_eq!(ours.next().await, None);
+}
+
+#[tokio::test]
+async fn silent_peer_times_out() {
+    let (ours, _silent) = UnixStream::pair().unwrap();
+    let options = Options::new().handshake_timeout(Some(Duration::from_millis(5)));
+    let result = Interface::<u64>::establish_async(ours, 1, &options).await;
+    assert!(matches!(result, Err(ConnectError::Timeout)));
+}
+
+#[tokio::test]
+async fn client_waits_for_a_server_that_comes_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let options = Options::new().wait_for_server(HANG);
+    let client = async {
+        let mut client = Interface::<u64>::connect_async(&path, &options)
+            .await
+            .unwrap();
+        client.recv_async().await
+    };
+    let server = async {
+        tokio::task::yield_now().await;
+        let listener = UnixListener::bind(&path).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut server = Interface::<u64>::accept_async(stream, &Options::new())
+            .await
+            .unwrap();
+        server.xmit_async(8).await.unwrap();
+        server
+    };
+    let (received, _server) = tokio::join!(client, server);
+    assert_eq!(received, Ok(8));
+}

@@ -1,0 +1,38 @@
+//! Evidence for memenpsf: models, state machines, adversaries and process tests.
+//!
+//! README.md beside this crate is the claims table: for each property the tool
+//! that checks it, what that shows, what it cannot show, the bounds and the
+//! command. This library holds what several tests, the fuzzer and the commands
+//! share; nothing in it ships.
+//!
+//! - [`enumerator`]: which outcomes a ring may have under release/acquire,
+//!   computed independently of any model checker.
+//! - `model`, `index_models`, `packed_models` and `bytes_models` (model checker's
+//!   world): the loom models.
+//! - `adversary`: a memory whose peer changes any word at any access.
+//! - `operations`: random operation sequences against a queue, for the fuzzer.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "verification: an expectation that does not hold is a failed test"
+)]
+
+mod blocks;
+pub mod enumerator;
+
+#[cfg(loom)]
+pub mod bytes_models;
+#[cfg(loom)]
+pub mod index_models;
+#[cfg(loom)]
+pub mod model;
+#[cfg(loom)]
+pub mod packed_models;
+
+#[cfg(not(loom))]
+pub mod adversary;
+#[cfg(not(loom))]
+pub mod operations;
+#[cfg(not(loom))]
+mod random;

@@ -1,0 +1,416 @@
+//! loom models of the packed ring, without a bound on preemptions, and the
+//! orderings that they need.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p memenpsf-verification --test loom_packed -- --nocapture`
+
+#![cfg(loom)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "an expectation that does not hold is a failed test"
+)]
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use memenpsf_ring::ordering::{Orderings, Shipped};
+use memenpsf_verification::model::{SHAPES, Shape};
+use memenpsf_verification::packed_models::{Explored, Payload, Ring, teardown};
+
+/// Laps before the 32 bits of a lap wrap: in a ring of so many slots in all lines,
+/// `slots * WRAP - n` is `n` elements before lap 0.
+const WRAP: u64 = u32::MAX as u64;
+
+/// Rings of elements of `W` words: every capacity of the list at every start.
+fn rings<const W: usize>(
+    capacities: &'static [usize],
+    starts: &'static [u64],
+) -> impl Iterator<Item = Ring<W>> {
+    capacities.iter().flat_map(move |&capacity| {
+        SHAPES.into_iter().flat_map(move |shape| {
+            starts.iter().map(move |&start| Ring {
+                capacity,
+                start,
+                shape,
+            })
+        })
+    })
+}
+
+/// Runs attempts and compares the outcomes with the enumerator's, and the
+/// situations with those that the bound must reach.
+fn assert_complete<const W: usize>(payload: Payload, attempts: usize, ring: Ring<W>) -> usize {
+    let explored = ring.attempts::<Shipped>(payload, attempts);
+    let expected = ring.expected(attempts);
+    let found = explored.outcomes.intersection(&expected).count();
+    println!("    {found} of {} outcomes", expected.len());
+    assert_eq!(explored.outcomes, expected, "{ring:?}");
+    assert_situations(&explored, ring, attempts);
+    explored.executions
+}
+
+fn assert_situations<const W: usize>(explored: &Explored, ring: Ring<W>, attempts: usize) {
+    let most = attempts as u64;
+    let mut situations = BTreeSet::from(["empty", "all popped in time", "none popped in time"]);
+    if attempts > ring.capacity {
+        situations.insert("full");
+    }
+    if ring.crosses_a_line(most) {
+        situations.insert("line crossed");
+    }
+    if ring.crosses_a_lap(most) {
+        situations.insert("lap crossed");
+    }
+    if ring.uses_a_slot_again(most) {
+        situations.insert("slot used again");
+    }
+    assert_eq!(explored.reached, situations, "{ring:?}");
+}
+
+#[test]
+fn attempts_on_the_heap_reach_every_outcome_and_no_other() {
+    let mut executions = 0;
+    for attempts in 1..=3 {
+        // One element a line: every push enters a line, every capacity'th a lap.
+        for ring in rings::<7>(&[1, 2], &[0, 2 * WRAP - 1, u64::MAX - 1]) {
+            executions += assert_complete(Payload::Heap, attempts, ring);
+        }
+        // Two elements a line, lines and laps crossed in the middle.
+        for ring in rings::<3>(&[1, 2, 3], &[1, 4 * WRAP - 1]) {
+            executions += assert_complete(Payload::Heap, attempts, ring);
+        }
+        // Seven.
+        for ring in rings::<1>(&[1, 2], &[5, 7 * WRAP - 1]) {
+            executions += assert_complete(Payload::Heap, attempts, ring);
+        }
+    }
+    // The longest runs, of 256 outcomes, in one shape each.
+    let one_a_line = Ring::<7> {
+        capacity: 2,
+        start: 0,
+        shape: Shape::ProducerSpawned,
+    };
+    executions += assert_complete(Payload::Heap, 4, one_a_line);
+    let two_a_line = Ring::<3> {
+        capacity: 2,
+        start: 4 * WRAP - 1,
+        shape: Shape::ConsumerSpawned,
+    };
+    executions += assert_complete(Payload::Heap, 4, two_a_line);
+    println!("total: {executions} executions");
+}
+
+#[test]
+fn attempts_over_regions_reach_every_outcome_and_no_other() {
+    let mut executions = 0;
+    for attempts in 1..=3 {
+        for ring in rings::<1>(&[1, 2], &[5, 6, 7 * WRAP - 1, 14 * WRAP - 1]) {
+            executions += assert_complete(Payload::Split, attempts, ring);
+        }
+    }
+    for attempts in 1..=2 {
+        for ring in rings::<3>(&[1, 2], &[1, 2 * WRAP - 1]) {
+            executions += assert_complete(Payload::Split, attempts, ring);
+        }
+    }
+    for ring in rings::<7>(&[1, 2], &[1]) {
+        executions += assert_complete(Payload::Split, 1, ring);
+    }
+    println!("total: {executions} executions");
+}
+
+#[test]
+fn push_and_pop_deliver_in_order_with_either_payload() {
+    let mut executions = 0;
+    let mut run = |explored: Explored| executions += explored.executions;
+    for ring in rings::<7>(&[1, 2], &[2 * WRAP - 1]) {
+        let explored = ring.one_by_one::<Shipped>(Payload::Heap, 4);
+        assert_situations(&explored, ring, 4);
+        run(explored);
+    }
+    for ring in rings::<3>(&[1, 2, 3], &[1, 4 * WRAP - 1]) {
+        let explored = ring.one_by_one::<Shipped>(Payload::Heap, 3);
+        assert_situations(&explored, ring, 3);
+        run(explored);
+    }
+    for ring in rings::<1>(&[1, 2], &[5, 7 * WRAP - 1]) {
+        let explored = ring.one_by_one::<Shipped>(Payload::Split, 3);
+        assert_situations(&explored, ring, 3);
+        run(explored);
+    }
+    for ring in rings::<3>(&[1, 2], &[1]) {
+        let explored = ring.one_by_one::<Shipped>(Payload::Split, 2);
+        assert_situations(&explored, ring, 2);
+        run(explored);
+    }
+    println!("total: {executions} executions");
+}
+
+#[test]
+fn batches_arrive_in_order_with_either_payload() {
+    let mut executions = 0;
+    let mut run = |explored: Explored| {
+        executions += explored.executions;
+        for situation in ["none popped in time", "all popped in time", "line crossed"] {
+            assert!(explored.reached.contains(situation), "{explored:?}");
+        }
+    };
+    for ring in rings::<7>(&[2], &[0, 2 * WRAP - 1]) {
+        run(ring.batches::<Shipped>(Payload::Heap));
+    }
+    for ring in rings::<3>(&[2, 3], &[4 * WRAP - 1]) {
+        run(ring.batches::<Shipped>(Payload::Heap));
+    }
+    for ring in rings::<1>(&[1, 2], &[6]) {
+        run(ring.batches::<Shipped>(Payload::Split));
+    }
+    println!("total: {executions} executions");
+}
+
+#[test]
+fn either_side_may_leave_first_and_nothing_leaks() {
+    let mut executions = 0;
+    for capacity in [1, 2] {
+        for shape in SHAPES {
+            for (start, pushes, pops) in [(0, 2, 1), (u64::MAX, 3, 2), (WRAP - 1, 2, 2)] {
+                let explored = teardown::<Shipped>(capacity, start, pushes, pops, shape);
+                executions += explored.executions;
+                let mut situations = BTreeSet::from(["producer last", "consumer last"]);
+                // As many elements as are rejected need no pop.
+                if pops >= pushes.min(capacity) {
+                    situations.insert("nothing left");
+                }
+                if pushes <= capacity {
+                    situations.insert("all left");
+                }
+                assert_eq!(explored.reached, situations);
+            }
+        }
+    }
+    println!("total: {executions} executions");
+}
+
+#[test]
+fn consumer_that_sees_the_producer_leave_drains_every_element() {
+    let mut executions = 0;
+    for pushes in 1..=3 {
+        for ring in rings::<7>(&[1, 2], &[0, WRAP - 1]) {
+            let explored = ring.drain::<Shipped>(pushes);
+            executions += explored.executions;
+            assert!(explored.reached.contains("not drained"));
+            // The consumer makes room at most once before it asks last.
+            let drains = pushes <= ring.capacity + 1;
+            assert_eq!(explored.reached.contains("drained to the end"), drains);
+        }
+    }
+    println!("total: {executions} executions");
+}
+
+#[test]
+fn producer_that_sees_the_consumer_leave_sees_what_it_did() {
+    for ring in rings::<7>(&[1, 2], &[u64::MAX]) {
+        let reached = ring.consumer_leaves::<Shipped>().reached;
+        let situations = BTreeSet::from(["seen to leave", "not seen to leave"]);
+        assert_eq!(reached, situations);
+    }
+}
+
+/// Names the cell that a child process is to run.
+const CELL: &str = "MEMENPSF_PACKED_MUTANT_CELL";
+/// What a child prints when its model has passed.
+const PASSED: &str = "the model passed";
+/// A model takes about a second. One that takes this long hangs.
+const WATCHDOG: Duration = Duration::from_secs(120);
+
+/// Declares the mutants, and runs the model of one by name.
+macro_rules! mutants {
+    ($($mutant:ident: $site:ident = $ordering:ident;)*) => {
+        $(
+            struct $mutant;
+            impl Orderings for $mutant {
+                const $site: Ordering = Ordering::$ordering;
+            }
+        )*
+
+        fn run_mutant(mutant: &str, model: &str) {
+            match mutant {
+                "Shipped" => run_model::<Shipped>(model),
+                $(stringify!($mutant) => run_model::<$mutant>(model),)*
+                unknown => panic!("no mutant {unknown}"),
+            }
+        }
+
+        const MUTANTS: &[&str] = &[$(stringify!($mutant)),*];
+    };
+}
+
+mutants! {
+    PublishLineRelaxed: PUBLISH_LINE = Relaxed;
+    RefreshLineRelaxed: REFRESH_LINE = Relaxed;
+    VacateHeadRelaxed: VACATE_HEAD = Relaxed;
+    RefreshHeadRelaxed: REFRESH_HEAD = Relaxed;
+    AbandonAcquire: ABANDON = Acquire;
+    AbandonRelease: ABANDON = Release;
+    AbandonRelaxed: ABANDON = Relaxed;
+    ObserveAbandonedRelaxed: OBSERVE_ABANDONED = Relaxed;
+    // Not of this ring: the control of the matrix itself.
+    PublishTailRelaxed: PUBLISH_TAIL = Relaxed;
+}
+
+const MODELS: [&str; 6] = [
+    "attempts heap",
+    "attempts split",
+    "batches",
+    "teardown",
+    "drain",
+    "consumer leaves",
+];
+
+fn run_model<O: Orderings + 'static>(model: &str) {
+    for shape in SHAPES {
+        // One element a line, and seven.
+        let (wide, narrow) = (ring::<7>(2, shape), ring::<1>(2, shape));
+        match model {
+            "attempts heap" => drop(wide.attempts::<O>(Payload::Heap, 3)),
+            "attempts split" => drop(narrow.attempts::<O>(Payload::Split, 3)),
+            "batches" => drop(wide.batches::<O>(Payload::Heap)),
+            "teardown" => drop(teardown::<O>(2, 0, 2, 1, shape)),
+            "drain" => drop(wide.drain::<O>(2)),
+            "consumer leaves" => drop(wide.consumer_leaves::<O>()),
+            unknown => panic!("no model {unknown}"),
+        }
+    }
+}
+
+fn ring<const W: usize>(capacity: usize, shape: Shape) -> Ring<W> {
+    let start = 0;
+    Ring {
+        capacity,
+        start,
+        shape,
+    }
+}
+
+/// Which models kill a mutant, in the order of [`MODELS`].
+///
+/// The head's two orderings survive "attempts split", as in the index ring: with
+/// relaxed words for slots only load buffering shows that they are missing, which
+/// loom does not have. Plain cells show it.
+fn kills(mutant: &str) -> [bool; 6] {
+    match mutant {
+        "Shipped" | "PublishTailRelaxed" => [false; 6],
+        "PublishLineRelaxed" | "RefreshLineRelaxed" => [true, true, true, true, true, true],
+        "VacateHeadRelaxed" | "RefreshHeadRelaxed" => [true, false, true, false, false, false],
+        "AbandonAcquire" => [false, false, false, true, true, true],
+        "AbandonRelease" => [false, false, false, true, false, false],
+        "AbandonRelaxed" => [false, false, false, true, true, true],
+        "ObserveAbandonedRelaxed" => [false, false, false, false, true, true],
+        unknown => panic!("no mutant {unknown}"),
+    }
+}
+
+/// A child process that does not outlive its parent's interest.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already, unless the watchdog ran out.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs one cell in a child process. `Err` is what killed the mutant.
+fn run_cell(mutant: &str, model: &str) -> Result<(), String> {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "each_ordering_has_a_model_that_needs_it",
+            "--nocapture",
+        ])
+        .env(CELL, format!("{mutant}/{model}"))
+        .env("RUST_BACKTRACE", "0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut child = Running(child);
+    let (mut stdout, mut stderr) = (
+        child.0.stdout.take().unwrap(),
+        child.0.stderr.take().unwrap(),
+    );
+    let (said, hears) = mpsc::channel();
+    let errors = thread::spawn(move || {
+        let mut errors = String::new();
+        stderr.read_to_string(&mut errors).map(|_| errors)
+    });
+    thread::spawn(move || {
+        let mut output = String::new();
+        let end = stdout.read_to_string(&mut output).map(|_| output);
+        // The other end is gone when the watchdog ran out.
+        let _ = said.send(end);
+    });
+    let output = hears
+        .recv_timeout(WATCHDOG)
+        .unwrap_or_else(|_| panic!("{mutant} in {model} hangs"))
+        .unwrap();
+    let status = child.0.wait().unwrap();
+    let errors = errors.join().unwrap().unwrap();
+    let passed = output.contains(PASSED);
+    assert_eq!(passed, status.success(), "{output}{errors}");
+    if passed {
+        return Ok(());
+    }
+    // The message follows the line that says where.
+    assert!(
+        errors.contains("panicked at"),
+        "{mutant} in {model}: {status}\n{output}{errors}"
+    );
+    let mut lines = errors
+        .lines()
+        .skip_while(|line| !line.contains("panicked at"));
+    Err(lines.nth(1).unwrap_or_default().trim().to_string())
+}
+
+#[test]
+fn each_ordering_has_a_model_that_needs_it() {
+    if let Ok(cell) = std::env::var(CELL) {
+        let (mutant, model) = cell.split_once('/').unwrap();
+        run_mutant(mutant, model);
+        println!("{PASSED}");
+        return;
+    }
+    let mut wrong = Vec::new();
+    let mut killed = 0;
+    for mutant in ["Shipped"].iter().chain(MUTANTS) {
+        let expected = kills(mutant);
+        let mut by = 0;
+        for (model, expected) in MODELS.into_iter().zip(expected) {
+            let verdict = run_cell(mutant, model);
+            by += usize::from(verdict.is_err());
+            if verdict.is_err() != expected {
+                wrong.push(format!("{mutant} in {model}"));
+            }
+            match verdict {
+                Ok(()) => println!("{mutant:<24} {model:<16} passes"),
+                Err(message) => println!("{mutant:<24} {model:<16} KILLED: {message}"),
+            }
+        }
+        killed += usize::from(by > 0);
+    }
+    println!(
+        "{killed} of {} mutants killed, shipped passes",
+        MUTANTS.len() - 1
+    );
+    assert_eq!(
+        wrong,
+        Vec::<String>::new(),
+        "verdicts that differ from the matrix"
+    );
+    assert_eq!(killed, MUTANTS.len() - 1);
+}
