@@ -201,7 +201,7 @@ fn streams_carry_every_length_both_ways_and_round() {
                     there.stream(50, 70, 7)?;
                     there.set_waiting(Waiting::Block)?;
                     there.echo(20)?;
-                    Ok::<_, TransportError>(there.counts())
+                    Ok::<_, TransportError>(there)
                 });
                 let mut here = Side::new(here, format);
                 here.set_waiting(waiting).unwrap();
@@ -209,8 +209,10 @@ fn streams_carry_every_length_both_ways_and_round() {
                 here.set_waiting(Waiting::Block).unwrap();
                 let mut latency = Latency::new();
                 here.ping(20, &mut latency).unwrap();
+                let mut there = there.join().unwrap().unwrap();
                 here.drain().unwrap();
-                let there = there.join().unwrap().unwrap();
+                there.drain().unwrap();
+                let there = there.counts();
                 assert!(here.counts().is_flawless() && there.is_flawless());
                 assert_eq!((here.counts().received, there.received), (70, 90));
                 assert_eq!(latency.count(), 20);

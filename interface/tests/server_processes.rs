@@ -233,8 +233,6 @@ struct Answers {
     /// The number of the client and how many questions it has asked.
     asked: HashMap<ClientId, Message>,
     gone: usize,
-    /// Answers that found no room.
-    waiting: HashMap<ClientId, Message>,
 }
 
 impl Answers {
@@ -248,8 +246,11 @@ impl Answers {
                 assert!(readiness.any());
                 let next = self.asked.get_mut(&id).unwrap();
                 let client = server.client(id).unwrap();
-                // As many as there is room to answer; the rest comes again.
-                while let Ok(Some(question)) = client.recv() {
+                // Some of them; the rest comes again.
+                for _ in 0..16 {
+                    let Ok(Some(question)) = client.recv() else {
+                        break;
+                    };
                     assert_eq!(question, *next);
                     next[1] += 1;
                     client.xmit(answer(question)).unwrap();
@@ -261,7 +262,6 @@ impl Answers {
             }
             ref event => panic!("{event:?}"),
         }
-        assert!(self.waiting.is_empty());
     }
 
     /// How many questions a client has asked.
@@ -326,22 +326,22 @@ fn stopped_client_keeps_nobody_waiting_and_goes_on_afterwards() {
         .map(|n| Client::start(&format!("talk {path} {n} {QUESTIONS}")))
         .collect();
     let mut answers = Answers::default();
-    let mut stopped = false;
+    let mut stopped = None;
     while answers.gone < clients.len() - 1 {
         let event = server.poll(A_WHILE).unwrap().unwrap();
         answers.handle(&mut server, &event);
-        if !stopped && answers.of(0) >= 100 {
+        if stopped.is_none() && answers.of(0) >= 100 {
             clients[0].signal(Signal::SIGSTOP);
             let flags = Some(WaitPidFlag::WUNTRACED);
             let state = waitpid(clients[0].pid(), flags).unwrap();
             assert!(matches!(state, WaitStatus::Stopped(..)), "{state:?}");
-            stopped = true;
+            stopped = Some(answers.of(0));
         }
     }
     // All the others have asked all their questions, while it said nothing.
-    assert!(stopped);
-    let asked = answers.of(0);
-    assert!((100..=124).contains(&asked), "{asked}");
+    let (before, after) = (stopped.unwrap(), answers.of(0));
+    assert!(after <= before + 8, "{before}, then {after}");
+    assert!(after < QUESTIONS);
     clients[0].signal(Signal::SIGCONT);
     while answers.gone < clients.len() {
         let event = server.poll(A_WHILE).unwrap().unwrap();

@@ -27,7 +27,7 @@ use crate::ordering::Orderings;
 
 #[cfg(not(loom))]
 use {
-    crate::memory::{Heap, Split},
+    crate::memory::{Heap, Split, UninitSlots},
     crate::plain::Plain,
     core::mem::MaybeUninit,
     core::slice,
@@ -180,6 +180,27 @@ impl<'a, T, M: Memory<T>, O: Orderings> WriteChunk<'a, T, M, O> {
 
 #[cfg(not(loom))]
 impl<T, M: Memory<T>, O: Orderings> WriteChunk<'_, T, M, O> {
+    /// Returns the slots as two slices, as if uninitialised.
+    fn vacant_slices(&mut self) -> (&mut [MaybeUninit<T>], &mut [MaybeUninit<T>]) {
+        let first = self.len.min(self.producer.slots_to_end());
+        let run = |ahead: usize, len: usize| {
+            if len == 0 {
+                return <&mut [MaybeUninit<T>]>::default();
+            }
+            let slot = self.producer.slot_ahead(ahead);
+            // SAFETY: the offset is that of a slot of the own block.
+            let start = unsafe { self.producer.memory().own_slot(slot) };
+            // SAFETY: `len` slots follow without a wrap, they are vacant (C1),
+            // aligned, and as long as `self` is borrowed nobody else touches
+            // them; the two runs do not overlap.
+            unsafe { slice::from_raw_parts_mut(start.cast(), len) }
+        };
+        (run(0, first), run(first, self.len - first))
+    }
+}
+
+#[cfg(not(loom))]
+impl<T, M: Memory<T> + UninitSlots, O: Orderings> WriteChunk<'_, T, M, O> {
     /// Returns the slots as two slices, the second of which is empty unless the
     /// chunk wraps. Elements that were already written lie at the front.
     ///
@@ -196,20 +217,7 @@ impl<T, M: Memory<T>, O: Orderings> WriteChunk<'_, T, M, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn as_uninit_slices(&mut self) -> (&mut [MaybeUninit<T>], &mut [MaybeUninit<T>]) {
-        let first = self.len.min(self.producer.slots_to_end());
-        let run = |ahead: usize, len: usize| {
-            if len == 0 {
-                return <&mut [MaybeUninit<T>]>::default();
-            }
-            let slot = self.producer.slot_ahead(ahead);
-            // SAFETY: the offset is that of a slot of the own block.
-            let start = unsafe { self.producer.memory().own_slot(slot) };
-            // SAFETY: `len` slots follow without a wrap, they are vacant (C1),
-            // aligned, and as long as `self` is borrowed nobody else touches
-            // them; the two runs do not overlap.
-            unsafe { slice::from_raw_parts_mut(start.cast(), len) }
-        };
-        (run(0, first), run(first, self.len - first))
+        self.vacant_slices()
     }
 
     /// States that the first `count` slots hold elements.
@@ -241,7 +249,7 @@ impl<T: Plain, O: Orderings> WriteChunk<'_, T, Split<T>, O> {
     /// slices are sound, and the peer is to look at them only after the commit.
     pub fn as_mut_slices(&mut self) -> (&mut [T], &mut [T]) {
         self.written = self.len;
-        let (first, second) = self.as_uninit_slices();
+        let (first, second) = self.vacant_slices();
         let initialised = |slots: &'_ mut [MaybeUninit<T>]| {
             let slots: *mut [MaybeUninit<T>] = slots;
             slots as *mut [T]

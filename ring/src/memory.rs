@@ -225,6 +225,15 @@ unsafe fn copy_in(to: *mut u8, from: &[u8]) {
     }
 }
 
+/// A memory whose vacant slots count as uninitialised, so that safe code may leave
+/// anything in them.
+///
+/// [`Split`] is none: its slots are handed out as values ([`Plain`] data, zeros at
+/// first), so nobody may un-initialise them.
+pub trait UninitSlots {}
+
+impl<T> UninitSlots for Heap<T> {}
+
 /// Returns the offset of the first slot in a producer block.
 pub(crate) const fn slots_offset<T>() -> usize {
     if align_of::<T>() > LINE_PAIR {
@@ -575,7 +584,7 @@ impl<T: Plain> Split<T> {
     /// # Safety
     ///
     /// While the handle that gets the result lives:
-    /// 1. `own` is valid for reads and writes of a block as large as the ring's
+    /// 1. `own` is initialised and valid for reads and writes of a block as large as the ring's
     ///    layout says (`producer_block` of the ring, or [`CONSUMER_BLOCK`]), and
     ///    `peer` is valid for reads of the other block;
     /// 2. both are aligned to [`LINE_PAIR`] bytes;

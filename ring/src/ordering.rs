@@ -37,7 +37,12 @@ use crate::primitive::Ordering;
 
 /// The orderings of every site, as constants. [`Shipped`] is the only
 /// implementation outside tests, and every constant's default is its value.
-pub trait Orderings {
+///
+/// # Safety
+///
+/// 1. Each constant is at least as strong as its default, or every handle with
+///    these orderings lives inside a checker that is to find the weakness.
+pub unsafe trait Orderings {
     /// P1: the producer's store of its tail.
     const PUBLISH_TAIL: Ordering = Ordering::Release;
     /// P1: the consumer's load of the producer's tail.
@@ -70,4 +75,5 @@ pub trait Orderings {
 #[derive(Debug, Clone, Copy)]
 pub struct Shipped;
 
-impl Orderings for Shipped {}
+// SAFETY: the defaults.
+unsafe impl Orderings for Shipped {}

@@ -28,7 +28,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use memenpsf_ring::index::{Consumer, Producer};
-use memenpsf_ring::memory::{LINE_PAIR, Memory};
+use memenpsf_ring::memory::{LINE_PAIR, Memory, UninitSlots};
 use memenpsf_ring::{ChunkError, Plain, PopError, PushError, Violation};
 
 use crate::random::Random;
@@ -267,6 +267,8 @@ impl<T> Hostile<T> {
         world
     }
 }
+
+impl<T> UninitSlots for Hostile<T> {}
 
 // SAFETY:
 // 1. There is no peer that reads; what `read` returns is some pattern of a plain

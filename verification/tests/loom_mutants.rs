@@ -40,7 +40,8 @@ macro_rules! mutants {
     ($($mutant:ident: $site:ident = $ordering:ident;)*) => {
         $(
             struct $mutant;
-            impl Orderings for $mutant {
+            // SAFETY: it runs under the model checker only.
+            unsafe impl Orderings for $mutant {
                 const $site: Ordering = Ordering::$ordering;
             }
         )*

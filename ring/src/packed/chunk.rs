@@ -28,7 +28,7 @@ use crate::ordering::Orderings;
 
 #[cfg(not(loom))]
 use {
-    crate::memory::{Heap, Split},
+    crate::memory::{Heap, Split, UninitSlots},
     crate::plain::Plain,
     core::mem::MaybeUninit,
     core::slice,
@@ -200,6 +200,23 @@ impl<'a, T, M: Memory<T>, O: Orderings> WriteChunk<'a, T, M, O> {
 
 #[cfg(not(loom))]
 impl<T, M: Memory<T>, O: Orderings> WriteChunk<'_, T, M, O> {
+    /// Returns the slots as slices, one for each line, as if uninitialised.
+    fn vacant_slices(&mut self) -> impl Iterator<Item = &mut [MaybeUninit<T>]> {
+        let place = self.producer.place_ahead(0);
+        let memory = self.producer.memory();
+        place.runs::<T, M>(self.len).map(|(slot, run)| {
+            // SAFETY: the offset is that of a slot of the own block.
+            let start = unsafe { memory.own_slot(slot) };
+            // SAFETY: `run` slots follow in the line, they are vacant (C1),
+            // aligned, and as long as `self` is borrowed nobody else touches
+            // them; the runs do not overlap.
+            unsafe { slice::from_raw_parts_mut(start.cast(), run) }
+        })
+    }
+}
+
+#[cfg(not(loom))]
+impl<T, M: Memory<T> + UninitSlots, O: Orderings> WriteChunk<'_, T, M, O> {
     /// Returns the slots as slices, one for each line that the chunk touches.
     /// Elements that were already written lie at the front.
     ///
@@ -216,16 +233,7 @@ impl<T, M: Memory<T>, O: Orderings> WriteChunk<'_, T, M, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn uninit_slices_mut(&mut self) -> impl Iterator<Item = &mut [MaybeUninit<T>]> {
-        let place = self.producer.place_ahead(0);
-        let memory = self.producer.memory();
-        place.runs::<T, M>(self.len).map(|(slot, run)| {
-            // SAFETY: the offset is that of a slot of the own block.
-            let start = unsafe { memory.own_slot(slot) };
-            // SAFETY: `run` slots follow in the line, they are vacant (C1),
-            // aligned, and as long as `self` is borrowed nobody else touches
-            // them; the runs do not overlap.
-            unsafe { slice::from_raw_parts_mut(start.cast(), run) }
-        })
+        self.vacant_slices()
     }
 
     /// States that the first `count` slots hold elements.
@@ -291,7 +299,7 @@ impl<T: Plain, O: Orderings> WriteChunk<'_, T, Split<T>, O> {
     pub fn slices_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
         self.written = self.len;
         self.next = self.producer.place_ahead(self.len);
-        self.uninit_slices_mut().map(|slots| {
+        self.vacant_slices().map(|slots| {
             let slots: *mut [MaybeUninit<T>] = slots;
             // SAFETY: regions are zeroed when they are made and plain data has
             // no invalid pattern, so every slot holds a value.
