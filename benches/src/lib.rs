@@ -12,7 +12,7 @@
 //! ```
 //!
 //! ```
-//! use memenpsf_benches::exchange::Side;
+//! use memenpsf_benches::exchange::{Endpoint, Side};
 //! use memenpsf_benches::message::Format;
 //! use memenpsf_benches::stream;
 //!

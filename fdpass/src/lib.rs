@@ -1,4 +1,5 @@
 // Under loom, `cargo test` builds the whole workspace; nothing here is modelled.
+#![cfg_attr(loom, doc = "Empty in the model checker's world.")]
 #![cfg(not(any(loom, loom_build)))]
 
 //! Bytes and file descriptors over Unix stream sockets, with owned descriptors

@@ -1,3 +1,8 @@
+// Before the crate's docs: an attribute of a crate that is configured away stays
+// where it is, and the docs with it.
+#![cfg_attr(loom, doc = "Empty in the model checker's world.")]
+#![cfg(not(any(loom, loom_build)))]
+
 //! Shared-memory IPC for two processes on one Linux host.
 //!
 //! An [`Interface`] is one endpoint of a two-way connection. Messages are plain data
@@ -62,7 +67,6 @@
 //! [`recv_into`]: Interface::recv_into
 //! [`recv_timeout`]: Interface::recv_timeout
 //! [`ready`]: Interface::ready
-#![cfg(not(any(loom, loom_build)))]
 #![deny(unsafe_code)]
 
 mod address;

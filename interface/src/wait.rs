@@ -26,8 +26,10 @@
 //! execute a full barrier, which is as good as the waker's own: a thread that is not
 //! running has executed one when it was switched out.
 
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use memenpsf_fdpass::Deadline;
 use memenpsf_ring::memory::Split;
@@ -78,10 +80,18 @@ pub(crate) enum Waited {
     TimedOut,
 }
 
-/// Shortest and longest spin, in looks at the ring. A look with its pause takes
-/// 15 to 40 ns, so the longest spin is 15 to 40 us: about what a sleep and a
-/// wake-up cost, beyond which spinning cannot pay.
-const SPINS: std::ops::RangeInclusive<u32> = 16..=1024;
+/// Shortest and longest spin. Both ends' wake-ups together cost about 80 us, so a
+/// spin beyond that cannot pay; one below a microsecond finds nothing but what is
+/// on its way.
+const SPIN: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_micros(64);
+
+/// A sleep shorter than this would have been a spin, had it been allowed to last:
+/// the next one may.
+const SHORT_SLEEP: Duration = Duration::from_micros(200);
+
+/// Looks at the ring between two readings of the clock: a reading costs 25 ns, a
+/// look with its pause 12 to 45 ns.
+const LOOKS: u32 = 32;
 
 /// One half's way to wait.
 #[derive(Debug)]
@@ -90,8 +100,9 @@ pub(crate) struct Waiter {
     strategy: Waiting,
     /// Whether both processes take part in the asymmetric barrier.
     asymmetric: bool,
-    /// How long to spin next time: doubled when it paid, halved when it did not.
-    spins: u32,
+    /// How long to spin next time: doubled after a wait that a longer spin would
+    /// have ended, halved after a longer one.
+    spin: Duration,
     /// How many control messages had arrived when a wait last ended for one, so
     /// that each ends one wait, whenever it arrived.
     told: u64,
@@ -103,7 +114,7 @@ impl Waiter {
             sleeper,
             strategy,
             asymmetric,
-            spins: *SPINS.end(),
+            spin: *SPIN.end(),
             told: 0,
         }
     }
@@ -117,11 +128,28 @@ impl Waiter {
         mut ready: impl FnMut() -> bool,
     ) -> Waited {
         if self.strategy == Waiting::Spin {
-            return self.spin(connection, deadline, ready);
+            return self.spin_on(connection, deadline, ready);
         }
         if self.spin_a_little(&mut ready) {
             return Waited::Ready;
         }
+        let began = Instant::now();
+        let waited = self.sleep_for(connection, deadline, ready);
+        self.spin = if began.elapsed() < SHORT_SLEEP {
+            (self.spin * 2).min(*SPIN.end())
+        } else {
+            (self.spin / 2).max(*SPIN.start())
+        };
+        waited
+    }
+
+    /// Sleeps until there is a reason to end the wait.
+    fn sleep_for(
+        &mut self,
+        connection: &Connection,
+        deadline: Deadline,
+        mut ready: impl FnMut() -> bool,
+    ) -> Waited {
         loop {
             // Before the looks below, so that what is read after them is known.
             let seen = connection.events();
@@ -168,7 +196,7 @@ impl Waiter {
     }
 
     /// Waits without ever sleeping.
-    fn spin(
+    fn spin_on(
         &mut self,
         connection: &Connection,
         deadline: Deadline,
@@ -201,22 +229,26 @@ impl Waiter {
         }
     }
 
-    fn spin_a_little(&mut self, ready: &mut impl FnMut() -> bool) -> bool {
+    /// Spins for a while, and tells whether it paid.
+    fn spin_a_little(&self, ready: &mut impl FnMut() -> bool) -> bool {
         // With one processor the peer cannot run while we spin.
         static SPINS_PAY: OnceLock<bool> = OnceLock::new();
         let pays = || std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
         if !SPINS_PAY.get_or_init(pays) {
             return ready();
         }
-        for _ in 0..self.spins {
-            if ready() {
-                self.spins = (self.spins * 2).min(*SPINS.end());
-                return true;
+        let began = Instant::now();
+        loop {
+            for _ in 0..LOOKS {
+                if ready() {
+                    return true;
+                }
+                std::hint::spin_loop();
             }
-            std::hint::spin_loop();
+            if began.elapsed() >= self.spin {
+                return false;
+            }
         }
-        self.spins = (self.spins / 2).max(*SPINS.start());
-        false
     }
 }
 
@@ -255,7 +287,7 @@ pub(crate) fn wait_for(socket: impl AsFd, events: PollFlags, deadline: Deadline)
 }
 
 /// Longest sleep that a lost wake-up may cost where one cannot be excluded.
-pub(crate) const BRIEF: std::time::Duration = std::time::Duration::from_millis(1);
+pub(crate) const BRIEF: Duration = Duration::from_millis(1);
 
 /// Returns the earlier of `deadline` and [`BRIEF`] from now.
 pub(crate) fn brief(deadline: Deadline) -> Deadline {

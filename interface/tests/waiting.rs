@@ -274,6 +274,19 @@ fn one_sleep_is_woken_once() {
 }
 
 #[test]
+fn sleep_announced_again_is_woken_again() {
+    let (mut ours, mut theirs) = pair_of::<u64>(64);
+    for n in 0..10 {
+        assert!(!theirs.ready(Interest::DATA).any());
+        ours.xmit(n).unwrap();
+        assert_eq!(ours.stats().wakes, n + 1);
+        // Received before the socket was read and without withdrawing: the
+        // wake-up is read by the next call of `ready`, which sleeps anew.
+        assert_eq!(theirs.recv(), Ok(Some(n)));
+    }
+}
+
+#[test]
 fn full_inbox_does_not_hide_a_wake_up() {
     let (mut ours, mut theirs) = pair_of::<u64>(1);
     // More control messages than the inbox takes, and nobody receives them.
