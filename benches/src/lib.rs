@@ -1,3 +1,6 @@
+#![cfg_attr(loom, doc = "Empty in the model checker's world.")]
+#![cfg(not(any(loom, loom_build)))]
+
 //! The measuring harness: memenpsf beside pipes, sockets and the limits of the
 //! machine.
 //!
@@ -30,7 +33,6 @@
 //! The program `memenpsf demo` and the benchmarks in `benches/` are built on it.
 //! What it measures it reports, and it never judges a time.
 
-#![cfg(not(loom))]
 #![deny(unsafe_code)]
 
 pub mod checksum;
