@@ -125,23 +125,68 @@ fn pop(consumer: &mut impl Pop) -> u64 {
     }
 }
 
+/// Which side has work to do between two numbers, so that it is the slower one
+/// and the ring is near-full or near-empty whatever the ring's own speed.
+#[derive(Clone, Copy)]
+enum Regime {
+    Free,
+    NearFull,
+    NearEmpty,
+}
+
+impl Regime {
+    const ALL: [Self; 3] = [Self::Free, Self::NearFull, Self::NearEmpty];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Free => "neither side works",
+            Self::NearFull => "the consumer works",
+            Self::NearEmpty => "the producer works",
+        }
+    }
+
+    /// Dependent multiplications before each push and after each pop: ten take
+    /// 30 cycles.
+    fn work(self) -> [u32; 2] {
+        match self {
+            Self::Free => [0, 0],
+            Self::NearFull => [0, 10],
+            Self::NearEmpty => [10, 0],
+        }
+    }
+}
+
+/// Computes something that takes a while.
+#[inline(always)]
+fn work(amount: u32, value: u64) -> u64 {
+    (0..amount).fold(value, |value, _| {
+        std::hint::black_box(value.wrapping_mul(5))
+    })
+}
+
 /// Streams `items` numbers and returns millions a second.
 fn stream(
     second: Second,
     cores: [usize; 2],
     items: u64,
+    regime: Regime,
     (mut producer, mut consumer): (impl Push, impl Pop),
 ) -> Result<f64, Failure> {
+    let [producing, consuming] = regime.work();
     let consume = || {
         let mut sound = pop(&mut consumer) == 0;
         let began = Instant::now();
         for expected in 1..items {
             sound &= pop(&mut consumer) == expected;
+            work(consuming, expected);
         }
         (sound, began.elapsed())
     };
     let (sound, taken) = second.run(cores, consume, move || {
-        (0..items).for_each(|n| push(&mut producer, n));
+        for n in 0..items {
+            work(producing, n);
+            push(&mut producer, n);
+        }
     })?;
     check(sound)?;
     Ok((items - 1) as f64 / taken.as_secs_f64() / 1e6)
@@ -185,7 +230,7 @@ fn check(sound: bool) -> Result<(), Failure> {
 /// Samples of one row.
 #[derive(Default)]
 struct Row {
-    rates: Vec<f64>,
+    rates: [Vec<f64>; 3],
     trips: Vec<f64>,
 }
 
@@ -225,7 +270,9 @@ fn main() -> Result<(), Failure> {
                 let row = &mut rows[which];
                 macro_rules! sample {
                     ($second:expr, $ring:expr) => {{
-                        row.rates.push(stream($second, cores, items, $ring)?);
+                        for (rates, regime) in row.rates.iter_mut().zip(Regime::ALL) {
+                            rates.push(stream($second, cores, items, regime, $ring)?);
+                        }
                         let trips = items / 50 + 1;
                         row.trips
                             .push(round_trip($second, cores, trips, $ring, $ring)?);
@@ -240,13 +287,19 @@ fn main() -> Result<(), Failure> {
                 }
             }
         }
-        println!("\ncapacity {capacity:<22} M items/s                round trip, ns");
+        println!("\ncapacity {capacity}: M items/s while");
+        let [free, full, empty] = Regime::ALL.map(Regime::name);
+        println!(
+            "{:<29}{free:>21}{full:>21}{empty:>21}{:>20}",
+            "", "round trip, ns"
+        );
         for (name, row) in names.iter().zip(&mut rows) {
-            let [low, rate, high] = spread(&mut row.rates);
-            let [short, trip, long] = spread(&mut row.trips);
-            println!(
-                "  {name:<28} {rate:>5.0} ({low:>4.0}, {high:>4.0})   {trip:>6.0} ({short:>4.0}, {long:>5.0})"
-            );
+            print!("  {name:<27}");
+            for samples in row.rates.iter_mut().chain([&mut row.trips]) {
+                let [low, middle, high] = spread(samples);
+                print!("  {middle:>5.0} ({low:>4.0}, {high:>4.0})");
+            }
+            println!();
         }
     }
     Ok(())

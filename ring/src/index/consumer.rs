@@ -162,10 +162,15 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
     pub fn pop(&mut self) -> Result<T, PopError> {
         self.has_element()?;
         // SAFETY: the position is below `limit`, so its slot is published (I4),
-        // and `pass` moves past it.
+        // and the head moves past it.
         let value = unsafe { self.memory.read(slot::<T, M>(self.head, self.capacity)) };
-        self.pass(1);
-        self.vacate();
+        let head = self.head.wrapping_add(1);
+        // Release (P2): the slot's read happens before the producer's Acquire
+        // load of the head in its refresh, and so before it overwrites the slot.
+        // SAFETY: HEAD is a word of the own block.
+        unsafe { self.memory.store(HEAD, head, O::VACATE_HEAD) };
+        // After the shared store, as the producer's.
+        self.head = head;
         Ok(value)
     }
 
