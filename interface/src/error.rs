@@ -6,6 +6,7 @@ use std::io;
 use thiserror::Error;
 
 use crate::frame;
+use crate::layout::RingKind;
 
 mod connect;
 mod exchange;
@@ -13,7 +14,9 @@ mod serve;
 
 pub use connect::ConnectError;
 pub(crate) use exchange::Ended;
-pub use exchange::{ControlError, Departure, RecvError, TransmitError, Violation, XmitError};
+pub use exchange::{
+    ByteXmitError, ControlError, Departure, RecvError, TransmitError, Violation, XmitError,
+};
 pub use serve::{AcceptError, BindError};
 
 /// Which field of a header or a frame is not what it has to be.
@@ -59,10 +62,13 @@ pub enum Field {
     NameText = 16,
     /// The number of descriptors that came with a frame.
     Descriptors = 17,
+    /// The longest message: in a hello one that does not fit into the ring (nothing
+    /// is expected), in a header another than the hello announced.
+    Longest = 18,
 }
 
 impl Field {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Magic,
         Self::Version,
         Self::Endian,
@@ -80,6 +86,7 @@ impl Field {
         Self::NameLength,
         Self::NameText,
         Self::Descriptors,
+        Self::Longest,
     ];
 
     fn from_code(code: u32) -> Option<Self> {
@@ -105,6 +112,7 @@ impl Field {
             Self::NameLength => "length of the name",
             Self::NameText => "name",
             Self::Descriptors => "number of descriptors",
+            Self::Longest => "longest message",
         }
     }
 }
@@ -144,9 +152,24 @@ impl fmt::Display for Mismatch {
             Field::Capacity if expected == 0 => {
                 write!(f, "{words} {found} is not possible for this kind of ring")
             }
+            Field::Longest if expected == 0 => {
+                write!(f, "{words} of {found} bytes does not fit into the ring")
+            }
+            Field::RingKind => write!(
+                f,
+                "{words} is {}, expected {}",
+                ring_kind(found),
+                ring_kind(expected)
+            ),
             _ => write!(f, "{words} is {found}, expected {expected}"),
         }
     }
+}
+
+/// Returns the name of the kind of ring that a code stands for.
+fn ring_kind(code: u64) -> String {
+    let kind = u32::try_from(code).ok().and_then(RingKind::from_code);
+    kind.map_or_else(|| code.to_string(), |kind| kind.to_string())
 }
 
 impl std::error::Error for Mismatch {}

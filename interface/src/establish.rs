@@ -23,18 +23,18 @@ use memenpsf_fdpass::{
     Deadline, ReceiveError, SendError, peer_credentials, refuse_descriptors, try_receive,
     try_receive_bytes, try_send,
 };
-use memenpsf_ring::Plain;
-use memenpsf_ring::index::{self, Consumer, Producer};
+use memenpsf_ring::LayoutError;
 use memenpsf_ring::memory::Split;
 use memenpsf_ring::wake::{For, Sleeper, Waker};
 use nix::poll::PollFlags;
 
 use crate::connection::{Connection, Peer};
 use crate::error::{ConnectError, Field, Mismatch, Reason, Refusal};
-use crate::frame::{Flags, Hello, Limits, Name, Role, index_producer_len};
+use crate::frame::{Flags, Hello, Limits, Name, Role};
 use crate::handshake::{Handshake, Wants, fresh_nonce};
 use crate::interface::Interface;
 use crate::layout::{Header, RegionLayout, RingKind, Shape};
+use crate::message::{Blocks, Message, Terms};
 use crate::options::Options;
 use crate::receiver::Receiver;
 use crate::region::{OwnRegion, PeerRegion};
@@ -57,11 +57,18 @@ pub(crate) struct Establishing {
     /// The peer's region's descriptor, until it is mapped (I2).
     received: Option<OwnedFd>,
     theirs: Option<PeerRegion>,
+    /// Prepares the own region's blocks for rings that begin at `start`.
+    begin_rings: BeginRings,
     /// Position at which both rings begin.
     start: u64,
+    /// The longest message that this side accepts, 0 for plain data.
+    accepts: u64,
     /// The place that the peer takes among a server's clients.
     place: Option<Place>,
 }
+
+/// See [`Rings::begin`](crate::message::Rings::begin).
+type BeginRings = unsafe fn(NonNull<u8>, NonNull<u8>, &Shape, u64) -> Result<(), LayoutError>;
 
 /// What a handshake waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,11 +80,13 @@ pub(crate) enum Progress {
 
 impl Establishing {
     /// Checks what the caller has chosen, and returns what follows from it.
-    pub(crate) fn check<T: Plain>(options: &Options) -> Result<(Name, Header), ConnectError> {
+    pub(crate) fn check<T: Message + ?Sized>(
+        options: &Options,
+    ) -> Result<(Name, Header), ConnectError> {
         let name = Name::new(&options.name)?;
-        let block = index::producer_block::<T>(options.capacity)?;
+        let (shape, block) = T::describe(options)?;
         let header = Header {
-            shape: Shape::of::<T>(RingKind::Index, options.capacity as u64, &options.schema),
+            shape,
             layout: RegionLayout::new(block.size() as u64, options.region_limit)?,
             nonce: fresh_nonce(),
         };
@@ -85,7 +94,7 @@ impl Establishing {
     }
 
     /// Begins a handshake for messages of type `T`.
-    pub(crate) fn begin<T: Plain>(
+    pub(crate) fn begin<T: Message + ?Sized>(
         stream: UnixStream,
         role: Role,
         options: &Options,
@@ -93,7 +102,11 @@ impl Establishing {
         let (name, header) = Self::check::<T>(options)?;
         let limits = Limits {
             region: options.region_limit,
-            producer_len: index_producer_len,
+            producer_len: T::producer_len,
+        };
+        let accepts = match header.shape.kind {
+            RingKind::Bytes => options.accepts,
+            _ => 0,
         };
         let own = Hello {
             role,
@@ -102,6 +115,7 @@ impl Establishing {
                 spins: options.waiting == Waiting::Spin,
                 barrier: membarrier::is_available(),
             },
+            accepts,
             name: name.clone(),
         };
         let mut this = Self {
@@ -115,6 +129,8 @@ impl Establishing {
             descriptor: None,
             received: None,
             theirs: None,
+            begin_rings: T::begin,
+            accepts,
             start: options.start,
             place: None,
         };
@@ -130,10 +146,10 @@ impl Establishing {
     )]
     fn make_region(&mut self) -> Result<(), ConnectError> {
         let (region, descriptor) = OwnRegion::create(&self.name, &self.header)?;
-        for block in [region.producer_block(), region.consumer_block()] {
-            // SAFETY: both are blocks of a region that is not shared yet.
-            unsafe { index::begin_at(block, self.start) };
-        }
+        let (producer, consumer) = (region.producer_block(), region.consumer_block());
+        // SAFETY: both are zeroed blocks of a region that was laid out for this shape
+        // and that is not shared yet.
+        unsafe { (self.begin_rings)(producer, consumer, &self.header.shape, self.start) }?;
         self.own = Some(region);
         self.descriptor = Some(descriptor);
         Ok(())
@@ -297,37 +313,44 @@ impl Establishing {
         unsafe_code,
         reason = "a ring is attached to memory that was mapped as its layout says"
     )]
-    pub(crate) fn into_interface<T: Plain>(self) -> Result<Interface<T>, ConnectError> {
+    pub(crate) fn into_interface<T: Message + ?Sized>(self) -> Result<Interface<T>, ConnectError> {
         let (Wants::Done { peer }, Some(own), Some(theirs)) =
             (self.handshake.poll(), self.own, self.theirs)
         else {
             return Err(ConnectError::Unfinished);
         };
-        let ours = &self.header.shape;
-        let yours = &peer.header.shape;
-        let capacity = |shape: &Shape| usize::try_from(shape.capacity).unwrap_or(usize::MAX);
-        let (ours, yours) = (capacity(ours), capacity(yours));
-
-        let (Some(heads), Some(tails), Some(sleeps)) = (
+        let (Some(peer_consumer), Some(peer_producer), Some(sleeps)) = (
             NonNull::new(theirs.consumer_block().cast_mut()),
             NonNull::new(theirs.producer_block().cast_mut()),
             NonNull::new(theirs.waiting().cast_mut()),
         ) else {
             return Err(ConnectError::Unfinished);
         };
-        // SAFETY: the own producer block lies in a region that was laid out for
-        // this `T` and capacity, the peer's consumer block at its place in a
-        // region of at least that length; both are page-aligned plus a multiple
-        // of 128. Each region outlives its handle through `Connection` (its I1).
-        // Nothing else in this process touches the blocks.
-        let outbound = unsafe { Split::new(own.producer_block(), heads) };
-        // SAFETY: this is the only producer: it is made once, from a fresh region.
-        let producer = unsafe { Producer::attach(outbound, ours, self.start) }?;
-        // SAFETY: as for `outbound`, with the roles of the blocks exchanged; the
-        // peer's region was checked to be as long as its capacity asks.
-        let inbound = unsafe { Split::new(own.consumer_block(), tails) };
-        // SAFETY: this is the only consumer.
-        let consumer = unsafe { Consumer::attach(inbound, yours, self.start) }?;
+        let blocks = Blocks {
+            producer: own.producer_block(),
+            consumer: own.consumer_block(),
+            peer_producer,
+            peer_consumer,
+        };
+        let (ours, yours) = (self.header.shape, peer.header.shape);
+        let terms = Terms {
+            outbound: Shape {
+                longest: ours.longest.min(peer.accepts),
+                ..ours
+            },
+            inbound: Shape {
+                longest: yours.longest.min(self.accepts),
+                ..yours
+            },
+            start: self.start,
+        };
+        // SAFETY: the own blocks lie in a region that was laid out for the own shape,
+        // the peer's at their places in a region that was checked to be as long as its
+        // shape asks, and a shorter longest message asks for less. All are
+        // page-aligned plus a multiple of 128. Each region outlives its handles
+        // through `Connection` (its I1). Nothing else in this process touches the
+        // blocks: this is called once, with a fresh region.
+        let (producer, consumer) = unsafe { T::attach(blocks, &terms) }?;
 
         let waiting = if self.flags.spins {
             Waiting::Spin
@@ -351,7 +374,7 @@ impl Establishing {
         let peer = Peer {
             name: peer.name.clone(),
             credentials: peer_credentials(&self.stream).map_err(ConnectError::Wait)?,
-            capacity: yours,
+            capacity: usize::try_from(yours.capacity).unwrap_or(usize::MAX),
         };
         // Where the kernel can, it keeps descriptors out from now on (D2); where it
         // cannot, one that comes ends the connection.

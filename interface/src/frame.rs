@@ -26,7 +26,9 @@
 //! | 72 | 4 | length of the name |
 //! | 76 | 4 | reserved, zero |
 //! | 80 | 64 | name, UTF-8, rest zero |
-//! | 144 | 112 | reserved, zero |
+//! | 144 | 8 | longest message of the sender's outbound ring, for a bytes ring; else zero |
+//! | 152 | 8 | longest message that the sender accepts, for a bytes ring; else zero |
+//! | 160 | 96 | reserved, zero |
 //!
 //! A refusal goes on with the following. It stays the same in every version, and
 //! is understood whatever its version field says: a program of another version
@@ -250,15 +252,20 @@ pub struct Hello {
     pub header: Header,
     /// How it waits.
     pub flags: Flags,
+    /// Length of the longest message that it accepts through a bytes ring, 0 for the
+    /// other kinds.
+    pub accepts: u64,
     /// Its name.
     pub name: Name,
 }
 
 impl Hello {
-    /// Returns the hello of an end without flags.
+    /// Returns the hello of an end without flags, which accepts messages as long as
+    /// its own.
     pub fn new(role: Role, header: Header, name: Name) -> Self {
         Self {
             role,
+            accepts: header.shape.longest,
             header,
             flags: Flags::default(),
             name,
@@ -268,15 +275,14 @@ impl Hello {
     /// Returns the bytes of the frame.
     ///
     /// ```
-    /// use memenpsf::frame::{Flags, Hello, Limits};
+    /// use memenpsf::frame::{Hello, Limits};
     /// use memenpsf::layout::{Header, RegionLayout, RingKind, Shape};
     /// use memenpsf::{Name, Role};
     ///
     /// let shape = Shape::of::<u64>(RingKind::Index, 16, "");
     /// let layout = RegionLayout::new(128 + 16 * 8, 1 << 20)?;
     /// let header = Header { shape, layout, nonce: 7 };
-    /// let (role, flags, name) = (Role::Client, Flags::default(), Name::new("a")?);
-    /// let hello = Hello { role, header, flags, name };
+    /// let hello = Hello::new(Role::Client, header, Name::new("a")?);
     ///
     /// let limits = Limits {
     ///     region: 1 << 20,
@@ -304,11 +310,13 @@ impl Hello {
         put(&mut bytes, 64, &self.header.nonce.to_le_bytes());
         put(&mut bytes, 72, &name_len.to_le_bytes());
         put(&mut bytes, 80, name);
+        put(&mut bytes, 144, &shape.longest.to_le_bytes());
+        put(&mut bytes, 152, &self.accepts.to_le_bytes());
         bytes
     }
 
     /// Reads a hello from an end that has to be `role` and to carry what `own`
-    /// says, but for the capacity.
+    /// says, but for the capacity and the longest message.
     ///
     /// # Errors
     ///
@@ -335,8 +343,15 @@ impl Hello {
             expected: Flags::KNOWN.into(),
         }))?;
 
+        let (mut longest, mut accepts) = (0, 0);
+        if own.kind == RingKind::Bytes {
+            (longest, accepts) = (u64_at(bytes, 144), u64_at(bytes, 152));
+        } else {
+            all_zero(&bytes[144..160])?;
+        }
         let shape = Shape {
             capacity: u64_at(bytes, 40),
+            longest,
             ..*own
         };
         let layout = peer_layout(&shape, limits)?;
@@ -358,7 +373,7 @@ impl Hello {
         };
         all_zero(&bytes[76..80])?;
         all_zero(rest)?;
-        all_zero(&bytes[144..])?;
+        all_zero(&bytes[160..])?;
         Ok(Self {
             role,
             header: Header {
@@ -367,6 +382,7 @@ impl Hello {
                 nonce: u64_at(bytes, 64),
             },
             flags,
+            accepts,
             name: decode_name(name)?,
         })
     }
@@ -374,9 +390,18 @@ impl Hello {
 
 /// Lays out the region that a peer of this shape has to have.
 fn peer_layout(shape: &Shape, limits: &Limits) -> Result<RegionLayout, Reason> {
+    let no_message = Shape {
+        longest: 0,
+        ..*shape
+    };
+    // Which of the two is it?
+    let (field, found) = match (limits.producer_len)(&no_message) {
+        Some(_) => (Field::Longest, shape.longest),
+        None => (Field::Capacity, shape.capacity),
+    };
     let impossible = Reason::Mismatch(Mismatch {
-        field: Field::Capacity,
-        found: shape.capacity,
+        field,
+        found,
         expected: 0,
     });
     let producer_len = (limits.producer_len)(shape).ok_or(impossible)?;

@@ -1,21 +1,26 @@
-//! One endpoint of a two-way connection.
+//! One endpoint of a two-way connection: what is the same for every kind of message.
+//! The calls that move messages are in [`typed`] and [`bytes`].
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
-
-use memenpsf_ring::Plain;
 
 use crate::address;
 use crate::connection::Peer;
-use crate::error::{ConnectError, ControlError, RecvError, TransmitError, XmitError};
+use crate::error::{ConnectError, ControlError, RecvError};
 use crate::establish::Establishing;
 use crate::frame::Role;
+use crate::message::Message;
 use crate::options::Options;
 use crate::receiver::Receiver;
 use crate::stats::{Indices, Stats};
-use crate::transmitter::{Reservation, Transmitter};
+use crate::transmitter::Transmitter;
+
+mod bytes;
+mod ready;
+mod typed;
+
+pub use bytes::ByteInterface;
+pub use ready::{Interest, Readiness};
 
 /// One endpoint of a two-way connection that carries messages of type `T`.
 ///
@@ -57,7 +62,8 @@ use crate::transmitter::{Reservation, Transmitter};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Messages are [`Plain`] data. References do not compile, nor do types with
+/// Messages are [`Plain`](crate::Plain) data, or bytes: that is
+/// [`ByteInterface`]. References do not compile, nor do types with
 /// padding, `bool`, `char`, or enums, because another process decides about their
 /// bytes; the compiler's message says what to do instead:
 ///
@@ -94,7 +100,7 @@ use crate::transmitter::{Reservation, Transmitter};
 /// fn use_it(wrong: Wrong) {}
 /// ```
 #[derive(Debug)]
-pub struct Interface<T: Plain> {
+pub struct Interface<T: Message + ?Sized> {
     transmitter: Transmitter<T>,
     receiver: Receiver<T>,
     /// Registration with a runtime, from the first call that waits there.
@@ -105,12 +111,12 @@ pub struct Interface<T: Plain> {
     pub(crate) stream_ended: bool,
 }
 
-impl<T: Plain> Interface<T> {
+impl<T: Message + ?Sized> Interface<T> {
     /// Makes a connection over `stream`, whose other end does the same with the
     /// other role.
     ///
     /// `name` is what the peer sees, `cap` the number of slots of the outbound
-    /// ring, a power of two. A `u8` is a role too: 0 is the client, anything else
+    /// ring (of a [`ByteInterface`] its bytes), a power of two. A `u8` is a role too: 0 is the client, anything else
     /// the server. The handshake may take
     /// [`DEFAULT_HANDSHAKE`](crate::options::DEFAULT_HANDSHAKE).
     ///
@@ -206,156 +212,14 @@ impl<T: Plain> Interface<T> {
         self.transmitter.connection()
     }
 
-    /// Receives one message; with none left, reports an end that is already known.
     #[cfg(feature = "tokio")]
-    pub(crate) fn recv_or_end(&mut self) -> Result<Option<T>, RecvError> {
-        self.receiver.recv_or_end()
+    pub(crate) fn transmitter(&mut self) -> &mut Transmitter<T> {
+        &mut self.transmitter
     }
 
-    /// Tells whether there is room for a message; with none, reports an end that
-    /// is already known.
     #[cfg(feature = "tokio")]
-    pub(crate) fn has_room(&mut self) -> Result<bool, TransmitError> {
-        self.transmitter.has_room()
-    }
-
-    /// Transmits one message, at once. See [`Transmitter::xmit`].
-    ///
-    /// # Errors
-    ///
-    /// Each gives the message back: [`XmitError::Full`], [`XmitError::Closed`],
-    /// [`XmitError::Violation`].
-    #[inline]
-    pub fn xmit(&mut self, message: T) -> Result<(), XmitError<T>> {
-        self.transmitter.xmit(message)
-    }
-
-    /// Transmits as many messages as there is room for, by one publication, and
-    /// returns how many they were. See [`Transmitter::xmit_vectored`].
-    ///
-    /// # Errors
-    ///
-    /// [`TransmitError::Closed`] and [`TransmitError::Violation`].
-    #[inline]
-    pub fn xmit_vectored(&mut self, messages: &[T]) -> Result<usize, TransmitError> {
-        self.transmitter.xmit_vectored(messages)
-    }
-
-    /// Reserves `wanted` slots to fill in place. See [`Transmitter::reserve`].
-    ///
-    /// # Errors
-    ///
-    /// [`TransmitError::TooFew`], [`TransmitError::Closed`] and
-    /// [`TransmitError::Violation`].
-    pub fn reserve(&mut self, wanted: usize) -> Result<Reservation<'_, T>, TransmitError> {
-        self.transmitter.reserve(wanted)
-    }
-
-    /// Receives one message, or `None` when there is none now. See
-    /// [`Receiver::recv`].
-    ///
-    /// # Errors
-    ///
-    /// [`RecvError::Closed`] after everything that the peer had committed, and
-    /// [`RecvError::Violation`].
-    #[inline]
-    pub fn recv(&mut self) -> Result<Option<T>, RecvError> {
-        self.receiver.recv()
-    }
-
-    /// Receives all messages that are there now. See [`Receiver::recv_vectored`].
-    ///
-    /// # Errors
-    ///
-    /// As [`recv`](Self::recv).
-    pub fn recv_vectored(&mut self) -> Result<Vec<T>, RecvError> {
-        self.receiver.recv_vectored()
-    }
-
-    /// Receives the messages that are there now, at most `max`, appends them to
-    /// `messages`, and returns how many they were. See [`Receiver::recv_into`].
-    ///
-    /// # Errors
-    ///
-    /// As [`recv`](Self::recv).
-    #[inline]
-    pub fn recv_into(&mut self, messages: &mut Vec<T>, max: usize) -> Result<usize, RecvError> {
-        self.receiver.recv_into(messages, max)
-    }
-
-    /// Transmits one message, waiting for room for at most `timeout`. See
-    /// [`Transmitter::xmit_timeout`].
-    ///
-    /// # Errors
-    ///
-    /// As [`xmit`](Self::xmit); [`XmitError::Full`] when the time is up.
-    pub fn xmit_timeout(
-        &mut self,
-        message: T,
-        timeout: Option<Duration>,
-    ) -> Result<(), XmitError<T>> {
-        self.transmitter.xmit_timeout(message, timeout)
-    }
-
-    /// Receives one message, waiting for at most `timeout`. See
-    /// [`Receiver::recv_timeout`].
-    ///
-    /// # Errors
-    ///
-    /// As [`recv`](Self::recv).
-    pub fn recv_timeout(&mut self, timeout: Option<Duration>) -> Result<Option<T>, RecvError> {
-        self.receiver.recv_timeout(timeout)
-    }
-
-    /// Prepares to wait for this interface's descriptor in an event loop of the
-    /// caller's, and tells what can be done without waiting.
-    ///
-    /// The descriptor ([`AsFd`]) becomes readable when something happens that was
-    /// asked for here. The protocol, which works with level- and edge-triggered
-    /// epoll alike:
-    ///
-    /// 1. Call `ready`. If anything in the result is true, do it (receive until
-    ///    `None`, transmit until full), and call `ready` again.
-    /// 2. Nothing is true: the interface is armed. Wait for the descriptor to be
-    ///    readable, and go to 1.
-    ///
-    /// Readiness may be spurious: a reception may still return `None`. A waiting
-    /// of [`Waiting::Spin`](crate::Waiting::Spin) cannot be armed: the peer sends no wake-ups to it, and
-    /// `ready` says that everything is ready.
-    ///
-    /// ```
-    /// use memenpsf::{Interest, Interface};
-    /// use std::os::unix::net::UnixStream;
-    ///
-    /// let (ours, theirs) = UnixStream::pair()?;
-    /// let other = std::thread::spawn(move || Interface::<u64>::new("b", 8, theirs, 0));
-    /// let mut interface = Interface::<u64>::new("a", 8, ours, 1)?;
-    /// let mut other = other.join().unwrap()?;
-    ///
-    /// assert!(!interface.ready(Interest::DATA).any());
-    /// // Here an event loop would wait for the descriptor.
-    /// other.xmit(5)?;
-    /// assert!(interface.ready(Interest::DATA).readable);
-    /// assert_eq!(interface.recv()?, Some(5));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn ready(&mut self, interest: Interest) -> Readiness {
-        let (control, ended, drained) = self.transmitter.connection().drain();
-        let mut readiness = Readiness {
-            readable: false,
-            writable: false,
-            control,
-            ended: ended.is_some(),
-        };
-        // Whoever cannot sleep, or has not read all of the socket, goes on.
-        let busy = ended.is_some() || !drained || !self.receiver.sleeps();
-        if interest.data {
-            readiness.readable = busy || self.receiver.arm();
-        }
-        if interest.space {
-            readiness.writable = busy || self.transmitter.arm();
-        }
-        readiness
+    pub(crate) fn receiver(&mut self) -> &mut Receiver<T> {
+        &mut self.receiver
     }
 
     /// Tells whether a control message waits that arrived after the first `told`
@@ -375,7 +239,7 @@ impl<T: Plain> Interface<T> {
     pub(crate) fn outcome(&mut self) -> Option<RecvError> {
         let ended = self.transmitter.connection().ended()?;
         // After the end is known, nothing is committed any more.
-        (self.receiver.slots() == 0).then(|| ended.into())
+        self.receiver.is_drained().then(|| ended.into())
     }
 
     /// Sends two bytes out of band, on the socket. See
@@ -433,8 +297,8 @@ impl<T: Plain> Interface<T> {
         }
     }
 
-    /// Returns the number of slots of the outbound ring; that of the inbound ring
-    /// is [`Peer::capacity`].
+    /// Returns the number of slots of the outbound ring, of a [`ByteInterface`] its
+    /// number of bytes; that of the inbound ring is [`Peer::capacity`].
     pub fn cap(&self) -> usize {
         self.transmitter.cap()
     }
@@ -478,70 +342,5 @@ impl<T: Plain> Interface<T> {
     /// Says goodbye and ends the connection, as dropping does.
     pub fn close(self) {
         drop(self);
-    }
-}
-
-/// The socket, for waiting in an event loop only: see [`Interface::ready`].
-/// Whoever reads or writes it breaks the connection.
-impl<T: Plain> AsFd for Interface<T> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.transmitter.connection().socket()
-    }
-}
-
-/// What an event loop waits for. See [`Interface::ready`].
-///
-/// ```
-/// use memenpsf::Interest;
-///
-/// assert_eq!(Interest::BOTH, Interest { data: true, space: true });
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Interest {
-    /// A message to receive.
-    pub data: bool,
-    /// Room for a message to transmit.
-    pub space: bool,
-}
-
-impl Interest {
-    /// A message to receive.
-    pub const DATA: Self = Self {
-        data: true,
-        space: false,
-    };
-    /// Room for a message to transmit.
-    pub const SPACE: Self = Self {
-        data: false,
-        space: true,
-    };
-    /// Either.
-    pub const BOTH: Self = Self {
-        data: true,
-        space: true,
-    };
-}
-
-/// What can be done without waiting. See [`Interface::ready`].
-///
-/// ```
-/// assert!(!memenpsf::Readiness::default().any());
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Readiness {
-    /// A message may be there.
-    pub readable: bool,
-    /// There may be room for a message.
-    pub writable: bool,
-    /// A control message is there.
-    pub control: bool,
-    /// The connection has ended: receive what is left, and then the end.
-    pub ended: bool,
-}
-
-impl Readiness {
-    /// Tells whether anything can be done; if not, the interface is armed.
-    pub const fn any(self) -> bool {
-        self.readable || self.writable || self.control || self.ended
     }
 }

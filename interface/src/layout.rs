@@ -9,12 +9,14 @@
 //! | 0 | 128 | header, see [`Header`] | owner, once, before the region is sealed |
 //! | 128 | 128 | consumer block of the owner's inbound ring: head (`u64`), rest zero | owner |
 //! | 256 | 128 | waiting words of the owner | owner |
-//! | 384 | as the ring's layout asks | producer block of the owner's outbound ring: tail (`u64`) at its start, slots from its offset 128 | owner |
+//! | 384 | as the ring's layout asks | producer block of the owner's outbound ring, as [`memenpsf_ring`] describes it for each kind | owner |
 //! | end | to the next multiple of 4096 | zero | nobody |
 //!
 //! Blocks begin 128 bytes apart: x86 prefetches cache lines in pairs of 64
 //! bytes, and some arm64 cores have lines of 128. Zeroed memory is an empty ring
 //! and an owner that is awake.
+
+use std::fmt;
 
 use crate::error::{Field, Mismatch, RegionError};
 
@@ -168,10 +170,20 @@ impl RingKind {
     }
 }
 
+impl fmt::Display for RingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Index => "index",
+            Self::Packed => "packed",
+            Self::Bytes => "bytes",
+        })
+    }
+}
+
 /// What one ring carries, and how much of it.
 ///
-/// Everything but the capacity must be equal on both sides; the two directions
-/// of a connection may have different capacities.
+/// Everything but the capacity and the longest message must be equal on both sides;
+/// the two directions of a connection may differ in those.
 ///
 /// ```
 /// use memenpsf::layout::{RingKind, Shape};
@@ -192,8 +204,10 @@ pub struct Shape {
     pub element_align: u32,
     /// [`layout_hash`] of the kind, the element and the schema.
     pub layout_hash: u64,
-    /// Number of slots.
+    /// Number of slots, in a bytes ring of bytes.
     pub capacity: u64,
+    /// Length of the longest message of a bytes ring, 0 in the others.
+    pub longest: u64,
 }
 
 impl Shape {
@@ -212,6 +226,23 @@ impl Shape {
             element_align,
             layout_hash: layout_hash(kind, element_size, element_align, schema),
             capacity,
+            longest: 0,
+        }
+    }
+
+    /// Describes a bytes ring of `capacity` bytes for messages of up to `longest`.
+    /// Its element is the byte.
+    ///
+    /// ```
+    /// use memenpsf::layout::Shape;
+    ///
+    /// let shape = Shape::of_bytes(65_536, 1500, "");
+    /// assert_eq!((shape.element_size, shape.longest), (1, 1500));
+    /// ```
+    pub const fn of_bytes(capacity: u64, longest: u64, schema: &str) -> Self {
+        Self {
+            longest,
+            ..Self::new(RingKind::Bytes, 1, 1, capacity, schema)
         }
     }
 
@@ -310,7 +341,8 @@ const fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
 /// | 44 | 4 | flags, zero |
 /// | 48 | 8 | region length |
 /// | 56 | 8 | nonce |
-/// | 64 | 64 | reserved, zero |
+/// | 64 | 8 | longest message of a bytes ring, else zero |
+/// | 72 | 56 | reserved, zero |
 ///
 /// ```
 /// use memenpsf::layout::{Header, RegionLayout, RingKind, Shape};
@@ -352,6 +384,7 @@ impl Header {
         put(&mut bytes, 40, &self.shape.kind.code().to_le_bytes());
         put(&mut bytes, 48, &self.region_length().to_le_bytes());
         put(&mut bytes, 56, &self.nonce.to_le_bytes());
+        put(&mut bytes, 64, &self.shape.longest.to_le_bytes());
         bytes
     }
 
@@ -375,7 +408,8 @@ impl Header {
         compare(Field::Capacity, u64_at(bytes, 32), shape.capacity)?;
         compare(Field::RegionLength, u64_at(bytes, 48), self.region_length())?;
         compare(Field::Nonce, u64_at(bytes, 56), self.nonce)?;
-        all_zero(&bytes[64..])
+        compare(Field::Longest, u64_at(bytes, 64), shape.longest)?;
+        all_zero(&bytes[72..])
     }
 
     /// Returns the region's length as it stands in headers and hellos.

@@ -78,6 +78,11 @@ pub mod frame;
 pub mod handshake;
 mod interface;
 pub mod layout;
+#[allow(
+    unsafe_code,
+    reason = "attaches rings to memory that was mapped as their layout says"
+)]
+mod message;
 pub mod options;
 mod pace;
 mod receiver;
@@ -96,18 +101,19 @@ mod wait;
 
 pub use connection::Peer;
 pub use error::{
-    AcceptError, BindError, ConnectError, ControlError, ControlViolation, Departure,
+    AcceptError, BindError, ByteXmitError, ConnectError, ControlError, ControlViolation, Departure,
     HandshakeError, Mismatch, Reason, RecvError, Refusal, RegionError, TransmitError, Violation,
     XmitError,
 };
 pub use frame::{Name, Role};
-pub use interface::{Interest, Interface, Readiness};
+pub use interface::{ByteInterface, Interest, Interface, Readiness};
 pub use memenpsf_fdpass::Credentials;
 pub use memenpsf_ring::Plain;
+pub use message::Message;
 pub use options::Options;
-pub use receiver::Receiver;
+pub use receiver::{ByteReceiver, Receiver};
 pub use run::{Finished, RunEnd};
 pub use server::{ClientId, Event, Incoming, PeerInfo, Server, ServerOptions, ServerStats};
 pub use stats::{Indices, Stats};
-pub use transmitter::{Reservation, Transmitter};
+pub use transmitter::{ByteReservation, ByteTransmitter, Reservation, Transmitter};
 pub use wait::Waiting;

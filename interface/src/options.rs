@@ -11,6 +11,10 @@ use crate::wait::Waiting;
 /// slots fit into 128 KiB, so that the ring stays in a core's second-level cache.
 pub const DEFAULT_CAPACITY: usize = 1024;
 
+/// Number of bytes of a ring of messages of variable length unless one is chosen:
+/// with the overhang of a quarter, less than half of a second-level cache of 1 MiB.
+pub const DEFAULT_BYTES: usize = 256 << 10;
+
 /// How long the whole handshake may take unless a deadline is chosen: a local
 /// peer answers within milliseconds, and a stopped one is not to keep us.
 pub const DEFAULT_HANDSHAKE: Duration = Duration::from_secs(5);
@@ -33,7 +37,9 @@ pub const DEFAULT_HANDSHAKE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     pub(crate) name: String,
-    pub(crate) capacity: usize,
+    pub(crate) capacity: Option<usize>,
+    pub(crate) max_message: Option<usize>,
+    pub(crate) accepts: u64,
     pub(crate) schema: String,
     pub(crate) handshake: Option<Duration>,
     pub(crate) wait_for_server: Duration,
@@ -49,13 +55,16 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Returns the defaults: no name, [`DEFAULT_CAPACITY`] slots, no schema,
+    /// Returns the defaults: no name, [`DEFAULT_CAPACITY`] slots or
+    /// [`DEFAULT_BYTES`], no schema,
     /// [`DEFAULT_HANDSHAKE`] for the handshake, no waiting for a server, and
     /// regions of at most [`DEFAULT_REGION_LIMIT`] bytes.
     pub fn new() -> Self {
         Self {
             name: String::new(),
-            capacity: DEFAULT_CAPACITY,
+            capacity: None,
+            max_message: None,
+            accepts: u64::MAX,
             schema: String::new(),
             handshake: Some(DEFAULT_HANDSHAKE),
             wait_for_server: Duration::ZERO,
@@ -73,11 +82,51 @@ impl Options {
         self
     }
 
-    /// Sets the number of slots of the outbound ring, a power of two. The peer
-    /// chooses the capacity of its own outbound ring.
+    /// Sets the number of slots of the outbound ring, of a
+    /// [`ByteInterface`](crate::ByteInterface) its number of bytes: a power of two.
+    /// The peer chooses the capacity of its own outbound ring.
     #[must_use]
     pub fn capacity(mut self, capacity: usize) -> Self {
-        self.capacity = capacity;
+        self.capacity = Some(capacity);
+        self
+    }
+
+    /// Sets the length in bytes of the longest message that a
+    /// [`ByteInterface`](crate::ByteInterface) transmits: a quarter of its ring by
+    /// default, so that the peer reads one message while the next is written. The
+    /// ring takes at most 16 bytes less than its capacity
+    /// ([`longest_message`](memenpsf_ring::bytes::longest_message)).
+    ///
+    /// The peer may [accept](Self::accept_message) less.
+    ///
+    /// ```
+    /// use memenpsf::{ByteInterface, ByteXmitError, Options};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// let careful = Options::new().accept_message(100);
+    /// let other = std::thread::spawn(move || ByteInterface::establish(theirs, 0, &careful));
+    /// let options = Options::new().capacity(4096).max_message(1500);
+    /// let mut interface = ByteInterface::establish(ours, 1, &options)?;
+    /// let _other = other.join().unwrap()?;
+    /// assert_eq!(interface.max_message(), 100);
+    /// let too_long = ByteXmitError::TooLong { length: 101, longest: 100 };
+    /// assert_eq!(interface.xmit(&[0; 101]), Err(too_long));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.max_message = Some(bytes);
+        self
+    }
+
+    /// Sets the length in bytes of the longest message that a
+    /// [`ByteInterface`](crate::ByteInterface) accepts: the peer cannot transmit a
+    /// longer one. By default it is what the peer's region holds, which
+    /// [`region_limit`](Self::region_limit) bounds.
+    #[must_use]
+    pub fn accept_message(mut self, bytes: u64) -> Self {
+        self.accepts = bytes;
         self
     }
 

@@ -1,18 +1,32 @@
-//! The half that receives.
+//! The half that receives: what is the same for every kind of message. The calls
+//! that return messages are in [`typed`] and [`bytes`].
+//!
+//! # Invariants
+//!
+//! - R1: an empty call looks for the end as often as [`Pace`] says.
+//! - R2: an end that the socket has told is reported only after one more look at the
+//!   ring has found it empty ([`Connection`] I3), and then for good: nothing that the
+//!   peer does later undoes it.
+//! - R3: every reception is followed by the bell, which wakes a peer that sleeps for
+//!   room.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use memenpsf_fdpass::Deadline;
-use memenpsf_ring::index::Consumer;
-use memenpsf_ring::memory::Split;
-use memenpsf_ring::{Plain, PopError};
+use memenpsf_ring::PopError;
 
 use crate::connection::Connection;
 use crate::error::{ControlError, Ended, RecvError, Violation};
+use crate::message::{Inbound, Message};
 use crate::pace::Pace;
 use crate::wait::{Bell, Waited, Waiter};
+
+mod bytes;
+mod typed;
+
+pub use bytes::ByteReceiver;
 
 /// The receiving half of an [`Interface`](crate::Interface), for one thread.
 ///
@@ -29,9 +43,9 @@ use crate::wait::{Bell, Waited, Waiter};
 /// assert_eq!(receiver.recv()?, Some(5));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Receiver<T: Plain> {
+pub struct Receiver<T: Message + ?Sized> {
     // Before the connection, so that it is dropped before its mapping goes.
-    consumer: Consumer<T, Split<T>>,
+    consumer: T::Consumer,
     connection: Arc<Connection>,
     waiter: Waiter,
     bell: Bell,
@@ -39,13 +53,13 @@ pub struct Receiver<T: Plain> {
     /// How many empty calls are left before the pace is asked again.
     patience: u64,
     empty: u64,
-    /// The end, once it was told: nothing that the peer does later undoes it.
+    /// The end, once it was told (R2).
     end: Option<RecvError>,
 }
 
-impl<T: Plain> Receiver<T> {
+impl<T: Message + ?Sized> Receiver<T> {
     pub(crate) fn new(
-        consumer: Consumer<T, Split<T>>,
+        consumer: T::Consumer,
         connection: Arc<Connection>,
         waiter: Waiter,
         bell: Bell,
@@ -62,138 +76,27 @@ impl<T: Plain> Receiver<T> {
         }
     }
 
-    /// Receives one message, or `None` when there is none now.
+    /// Returns the number of slots of the inbound ring, of a [`ByteReceiver`] its
+    /// number of bytes.
+    pub fn cap(&self) -> usize {
+        self.consumer.capacity()
+    }
+
+    /// Returns the position of the next message to receive.
+    pub fn position(&self) -> u64 {
+        self.consumer.count()
+    }
+
+    /// Receives the next two bytes that the peer sent out of band, or `None`
+    /// when there are none now.
     ///
     /// # Errors
     ///
-    /// [`RecvError::Closed`] when the connection has ended and all that the peer
-    /// had committed has been received; an empty call notices it within a tick of
-    /// the kernel's coarse clock (1 to 4 ms) or 64 calls, whichever is later.
-    /// [`RecvError::Violation`] when the peer broke a rule.
-    #[inline]
-    pub fn recv(&mut self) -> Result<Option<T>, RecvError> {
-        if let Some(end) = self.end {
-            return Err(end);
-        }
-        match self.consumer.pop() {
-            Ok(message) => {
-                self.bell.ring(&self.connection);
-                Ok(Some(message))
-            }
-            Err(PopError::Empty) => self.found_empty(),
-            Err(PopError::Violation(violation)) => Err(self.violated(violation)),
-        }
-    }
-
-    /// Receives one message, waiting for at most `timeout`; `None` waits for as
-    /// long as it takes.
-    ///
-    /// It waits as [`Options::waiting`](crate::Options::waiting) says: spinning a
-    /// little and then sleeping, unless told otherwise. Returns `None` when the
-    /// time is up, and also when a control message arrives meanwhile, so that it
-    /// can be received. The end of the connection ends the wait at once.
-    ///
-    /// # Errors
-    ///
-    /// As [`recv`](Self::recv).
-    ///
-    /// ```
-    /// use memenpsf::Interface;
-    /// use std::os::unix::net::UnixStream;
-    /// use std::time::Duration;
-    ///
-    /// let (ours, theirs) = UnixStream::pair()?;
-    /// let other = std::thread::spawn(move || Interface::<u64>::new("b", 8, theirs, 0));
-    /// let mut interface = Interface::<u64>::new("a", 8, ours, 1)?;
-    /// let mut other = other.join().unwrap()?;
-    /// assert_eq!(interface.recv_timeout(Some(Duration::from_millis(1)))?, None);
-    /// let other = std::thread::spawn(move || {
-    ///     other.xmit(5).unwrap();
-    ///     other
-    /// });
-    /// assert_eq!(interface.recv_timeout(None)?, Some(5));
-    /// # drop(other.join());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn recv_timeout(&mut self, timeout: Option<Duration>) -> Result<Option<T>, RecvError> {
-        if let Some(message) = self.recv()? {
-            return Ok(Some(message));
-        }
-        let deadline = timeout.map_or(Deadline::never(), Deadline::after);
-        match self.wait(deadline) {
-            Waited::Ended(ended) => self.drained(ended),
-            _ => self.recv(),
-        }
-    }
-
-    /// Waits until there is a message, or the connection has ended, or a control
-    /// message has arrived, or the deadline.
-    pub(crate) fn wait(&mut self, deadline: Deadline) -> Waited {
-        let consumer = &mut self.consumer;
-        // A violation is found by the next reception.
-        let ready = || !consumer.is_empty() || consumer.violation().is_some();
-        self.waiter.wait(&self.connection, deadline, ready)
-    }
-
-    /// Receives all messages that are there now: none is an empty vector.
-    ///
-    /// What the peer transmits while the call runs is left for the next call, so
-    /// a peer that never stops does not keep it.
-    ///
-    /// # Errors
-    ///
-    /// As [`recv`](Self::recv).
-    pub fn recv_vectored(&mut self) -> Result<Vec<T>, RecvError> {
-        let mut messages = Vec::new();
-        self.recv_into(&mut messages, usize::MAX)?;
-        Ok(messages)
-    }
-
-    /// Receives the messages that are there now, at most `max`, appends them to
-    /// `messages`, and returns how many they were.
-    ///
-    /// # Errors
-    ///
-    /// As [`recv`](Self::recv).
-    ///
-    /// ```
-    /// use memenpsf::Interface;
-    /// use std::os::unix::net::UnixStream;
-    ///
-    /// let (ours, theirs) = UnixStream::pair()?;
-    /// let other = std::thread::spawn(move || Interface::<u64>::new("b", 8, theirs, 0));
-    /// let mut interface = Interface::<u64>::new("a", 8, ours, 1)?;
-    /// let mut other = other.join().unwrap()?;
-    /// other.xmit_vectored(&[1, 2, 3])?;
-    /// let mut messages = vec![0];
-    /// assert_eq!(interface.recv_into(&mut messages, 2)?, 2);
-    /// assert_eq!(messages, [0, 1, 2]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn recv_into(&mut self, messages: &mut Vec<T>, max: usize) -> Result<usize, RecvError> {
-        if let Some(end) = self.end {
-            return Err(end);
-        }
-        match self.consumer.pop_into(messages, max) {
-            Ok(0) if max > 0 => Ok(self.found_empty()?.map_or(0, |message| {
-                messages.push(message);
-                1
-            })),
-            Ok(count) => {
-                self.bell.ring(&self.connection);
-                Ok(count)
-            }
-            Err(violation) => Err(self.violated(violation)),
-        }
-    }
-
-    /// Receives one message; with none left, reports an end that is already known.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn recv_or_end(&mut self) -> Result<Option<T>, RecvError> {
-        match (self.recv()?, self.connection.ended()) {
-            (None, Some(ended)) => self.drained(ended),
-            (received, _) => Ok(received),
-        }
+    /// [`ControlError::Closed`] when the connection has ended and every control
+    /// message has been received; [`ControlError::Violation`] when the peer broke
+    /// a rule.
+    pub fn recv_ctrl_msg(&self) -> Result<Option<[u8; 2]>, ControlError> {
+        self.connection.receive_control()
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -209,38 +112,16 @@ impl<T: Plain> Receiver<T> {
     /// [`Interface::ready`](crate::Interface::ready).
     pub(crate) fn arm(&mut self) -> bool {
         let certain = self.waiter.announce();
-        let ready = !self.consumer.is_empty() || self.consumer.violation().is_some();
+        let ready = self.consumer.has_message() || self.consumer.violation().is_some();
         if ready || !certain {
             self.waiter.awake();
         }
         ready || !certain
     }
 
-    /// Returns the number of slots of the inbound ring.
-    pub fn cap(&self) -> usize {
-        self.consumer.capacity()
-    }
-
-    /// Returns the position of the next message to receive.
-    pub fn position(&self) -> u64 {
-        self.consumer.position()
-    }
-
-    /// Returns how many messages can be received now.
-    pub fn slots(&mut self) -> usize {
-        self.consumer.slots()
-    }
-
-    /// Receives the next two bytes that the peer sent out of band, or `None`
-    /// when there are none now.
-    ///
-    /// # Errors
-    ///
-    /// [`ControlError::Closed`] when the connection has ended and every control
-    /// message has been received; [`ControlError::Violation`] when the peer broke
-    /// a rule.
-    pub fn recv_ctrl_msg(&self) -> Result<Option<[u8; 2]>, ControlError> {
-        self.connection.receive_control()
+    /// Tells whether nothing is left to receive.
+    pub(crate) fn is_drained(&mut self) -> bool {
+        !self.consumer.has_message()
     }
 
     /// Returns how many calls found the ring empty.
@@ -248,9 +129,69 @@ impl<T: Plain> Receiver<T> {
         self.empty
     }
 
+    /// Receives what `pop` takes out of the ring, or nothing when it is empty.
+    #[inline(always)]
+    fn receive<R>(
+        &mut self,
+        mut pop: impl FnMut(&mut T::Consumer) -> Result<R, PopError>,
+    ) -> Result<Option<R>, RecvError> {
+        if let Some(end) = self.end {
+            return Err(end);
+        }
+        match pop(&mut self.consumer) {
+            Ok(received) => {
+                self.bell.ring(&self.connection);
+                Ok(Some(received))
+            }
+            Err(PopError::Empty) => self.found_empty(pop),
+            Err(PopError::Violation(violation)) => Err(self.violated(violation)),
+        }
+    }
+
+    /// As [`receive`](Self::receive), but waits for a message.
+    fn receive_timeout<R>(
+        &mut self,
+        timeout: Option<Duration>,
+        mut pop: impl FnMut(&mut T::Consumer) -> Result<R, PopError>,
+    ) -> Result<Option<R>, RecvError> {
+        if let Some(received) = self.receive(&mut pop)? {
+            return Ok(Some(received));
+        }
+        let deadline = timeout.map_or(Deadline::never(), Deadline::after);
+        match self.wait(deadline) {
+            Waited::Ended(ended) => self.drained(ended, pop),
+            _ => self.receive(pop),
+        }
+    }
+
+    /// As [`receive`](Self::receive); with nothing left, reports an end that is
+    /// already known.
+    #[cfg(feature = "tokio")]
+    fn receive_or_end<R>(
+        &mut self,
+        mut pop: impl FnMut(&mut T::Consumer) -> Result<R, PopError>,
+    ) -> Result<Option<R>, RecvError> {
+        match (self.receive(&mut pop)?, self.connection.ended()) {
+            (None, Some(ended)) => self.drained(ended, pop),
+            (received, _) => Ok(received),
+        }
+    }
+
+    /// Waits until there is a message, or the connection has ended, or a control
+    /// message has arrived, or the deadline.
+    fn wait(&mut self, deadline: Deadline) -> Waited {
+        let consumer = &mut self.consumer;
+        // A violation is found by the next reception.
+        let ready = || consumer.has_message() || consumer.violation().is_some();
+        self.waiter.wait(&self.connection, deadline, ready)
+    }
+
     /// Handles a call that found the ring empty: from time to time, looks whether
-    /// the peer is gone.
-    fn found_empty(&mut self) -> Result<Option<T>, RecvError> {
+    /// the peer is gone (R1).
+    fn found_empty<R>(
+        &mut self,
+        pop: impl FnMut(&mut T::Consumer) -> Result<R, PopError>,
+    ) -> Result<Option<R>, RecvError> {
         self.empty += 1;
         self.patience -= 1;
         if self.patience > 0 {
@@ -258,22 +199,29 @@ impl<T: Plain> Receiver<T> {
         }
         let (due, interval) = self.pace.ask();
         self.patience = interval;
-        if due { self.look() } else { Ok(None) }
+        if due { self.look(pop) } else { Ok(None) }
     }
 
     /// Looks at the socket; after its end, drains the ring.
     #[cold]
-    fn look(&mut self) -> Result<Option<T>, RecvError> {
+    fn look<R>(
+        &mut self,
+        pop: impl FnMut(&mut T::Consumer) -> Result<R, PopError>,
+    ) -> Result<Option<R>, RecvError> {
         let Some(ended) = self.connection.look() else {
             return Ok(None);
         };
-        self.drained(ended)
+        self.drained(ended, pop)
     }
 
     /// Takes what the peer had committed before the connection ended, and then
-    /// reports its end.
+    /// reports its end (R2).
     #[cold]
-    fn drained(&mut self, ended: Ended) -> Result<Option<T>, RecvError> {
+    fn drained<R>(
+        &mut self,
+        ended: Ended,
+        mut pop: impl FnMut(&mut T::Consumer) -> Result<R, PopError>,
+    ) -> Result<Option<R>, RecvError> {
         // The next empty call looks again, and finds the same end.
         self.pace = Pace::default();
         self.patience = 1;
@@ -281,8 +229,8 @@ impl<T: Plain> Receiver<T> {
             return Err(self.ends(RecvError::Violation(violation)));
         }
         // All that the peer committed came before its end: look once more.
-        match self.consumer.pop() {
-            Ok(message) => Ok(Some(message)),
+        match pop(&mut self.consumer) {
+            Ok(received) => Ok(Some(received)),
             Err(PopError::Empty) => Err(self.ends(ended.into())),
             Err(PopError::Violation(violation)) => Err(self.violated(violation)),
         }
@@ -302,7 +250,7 @@ impl<T: Plain> Receiver<T> {
     }
 }
 
-impl<T: Plain> fmt::Debug for Receiver<T> {
+impl<T: Message + ?Sized> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver")
             .field("consumer", &self.consumer)

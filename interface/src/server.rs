@@ -37,12 +37,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memenpsf_fdpass::{Credentials, Deadline};
-use memenpsf_ring::Plain;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use crate::error::{AcceptError, BindError, ConnectError, Reason, RecvError, Refusal};
 use crate::establish::Establishing;
 use crate::interface::{Interest, Interface, Readiness};
+use crate::message::Message;
 use crate::options::Options;
 
 mod alarm;
@@ -140,7 +140,7 @@ type AdmitClient = Box<dyn FnMut(&PeerInfo<'_>) -> Result<(), Refusal> + Send>;
 /// assert_eq!(server.path(), Some(&*path));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Server<T: Plain> {
+pub struct Server<T: Message + ?Sized> {
     listener: Listener,
     epoll: Epoll,
     alarm: Alarm,
@@ -183,7 +183,7 @@ struct HalfOpen {
 
 /// A client that the server keeps.
 #[derive(Debug)]
-struct Client<T: Plain> {
+struct Client<T: Message + ?Sized> {
     interface: Interface<T>,
     interest: Interest,
     /// How many control messages were told of.
@@ -198,7 +198,7 @@ enum Answer {
     Gone(RecvError),
 }
 
-impl<T: Plain> Client<T> {
+impl<T: Message + ?Sized> Client<T> {
     /// As [`Interface::ready`], with control messages told once: whoever has no
     /// use for them need not read them.
     fn ready(&mut self) -> Readiness {
@@ -233,7 +233,7 @@ impl<T: Plain> Client<T> {
     }
 }
 
-impl<T: Plain> Server<T> {
+impl<T: Message + ?Sized> Server<T> {
     /// Makes a server at `path`, with the default options; `@name` is a name in
     /// the abstract namespace.
     ///
@@ -665,7 +665,7 @@ impl<T: Plain> Server<T> {
     }
 }
 
-impl<T: Plain> Drop for Server<T> {
+impl<T: Message + ?Sized> Drop for Server<T> {
     fn drop(&mut self) {
         // First, so that nobody new finds the way here.
         self.listener.remove_file();
@@ -676,7 +676,7 @@ impl<T: Plain> Drop for Server<T> {
     }
 }
 
-impl<T: Plain> fmt::Debug for Server<T> {
+impl<T: Message + ?Sized> fmt::Debug for Server<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("path", &self.path())
@@ -692,7 +692,7 @@ impl<T: Plain> fmt::Debug for Server<T> {
 /// anything with a client of the server afterwards calls `poll` once more first.
 ///
 /// Reading from it, or registering anything in it, breaks the server.
-impl<T: Plain> AsFd for Server<T> {
+impl<T: Message + ?Sized> AsFd for Server<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
     }
@@ -700,12 +700,12 @@ impl<T: Plain> AsFd for Server<T> {
 
 /// The clients to come. See [`Server::incoming`].
 #[derive(Debug)]
-pub struct Incoming<'a, T: Plain> {
+pub struct Incoming<'a, T: Message + ?Sized> {
     /// None after an error.
     server: Option<&'a mut Server<T>>,
 }
 
-impl<T: Plain> Iterator for Incoming<'_, T> {
+impl<T: Message + ?Sized> Iterator for Incoming<'_, T> {
     type Item = Result<Interface<T>, AcceptError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -718,4 +718,4 @@ impl<T: Plain> Iterator for Incoming<'_, T> {
     }
 }
 
-impl<T: Plain> std::iter::FusedIterator for Incoming<'_, T> {}
+impl<T: Message + ?Sized> std::iter::FusedIterator for Incoming<'_, T> {}

@@ -18,8 +18,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Interface`] is a [`Stream`] of received messages and a [`Sink`] of messages to
-//! transmit as well. Both may be used from two tasks (`StreamExt::split`).
+//! [`Interface`] is a [`Stream`](futures_core::Stream) of received messages and a
+//! [`Sink`](futures_sink::Sink) of messages to transmit as well, and
+//! [`ByteInterface`](crate::ByteInterface) a stream. Both may be used from two tasks
+//! (`StreamExt::split`).
 //!
 //! # How it waits
 //!
@@ -29,27 +31,26 @@
 //! is dropped leaves an announcement behind, which costs the peer one wake-up and
 //! nothing else; so every call here is cancel safe.
 
-use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
-use futures_core::Stream;
-use futures_sink::Sink;
-use memenpsf_ring::Plain;
 use tokio::io::unix::AsyncFd;
-
 use tokio::net::UnixStream;
 
 use crate::connection::Connection;
-use crate::error::{ConnectError, Departure, RecvError, TransmitError, XmitError};
+use crate::error::{ByteXmitError, ConnectError, Departure, Ended, RecvError, TransmitError};
 use crate::establish::{Establishing, Progress};
 use crate::frame::Role;
 use crate::interface::{Interest, Interface};
+use crate::message::Message;
 use crate::options::Options;
+use crate::receiver::Receiver;
+
+mod bytes;
+mod typed;
 
 /// What a socket is watched for: everything that ends a wait makes it readable.
 const READABLE: tokio::io::Interest = tokio::io::Interest::READABLE;
@@ -149,76 +150,34 @@ impl Reactor {
     }
 }
 
-impl<T: Plain> Interface<T> {
-    /// Receives one message, waiting for as long as it takes.
-    ///
-    /// Cancel safe: a future that is dropped has received nothing.
-    ///
-    /// # Errors
-    ///
-    /// As [`recv`](Self::recv); [`RecvError::Wait`] when the runtime cannot wait for
-    /// the socket.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime with I/O enabled.
-    pub async fn recv_async(&mut self) -> Result<T, RecvError> {
-        poll_fn(|context| self.poll_recv(context)).await
-    }
-
-    /// Transmits one message, waiting for room for as long as it takes.
-    ///
-    /// Cancel safe: a future that is dropped before it is ready has transmitted
-    /// nothing; its message is dropped with it.
-    ///
-    /// # Errors
-    ///
-    /// As [`xmit`](Self::xmit), but for a full ring; [`XmitError::Wait`] when the
-    /// runtime cannot wait for the socket.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime with I/O enabled.
-    pub async fn xmit_async(&mut self, message: T) -> Result<(), XmitError<T>> {
-        let mut message = message;
-        loop {
-            message = match self.xmit(message) {
-                Err(XmitError::Full(message)) => message,
-                result => return result,
-            };
-            if let Err(error) = poll_fn(|context| self.poll_space(context)).await {
-                return Err(XmitError::transmit(message, error));
-            }
-        }
-    }
-
-    /// Polls for one message. See [`recv_async`](Self::recv_async).
-    ///
-    /// # Errors
-    ///
-    /// As [`recv_async`](Self::recv_async).
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime with I/O enabled.
-    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
-        let polled = self.poll_message(context);
+impl<T: Message + ?Sized> Interface<T> {
+    /// Polls for what `receive` receives; it also reports an end.
+    fn poll_message<R>(
+        &mut self,
+        context: &Context<'_>,
+        receive: impl FnMut(&mut Receiver<T>) -> Result<Option<R>, RecvError>,
+    ) -> Poll<Result<R, RecvError>> {
+        let polled = self.poll_ring(context, receive);
         self.tell(Interest::SPACE);
         polled
     }
 
-    fn poll_message(&mut self, context: &Context<'_>) -> Poll<Result<T, RecvError>> {
+    fn poll_ring<R>(
+        &mut self,
+        context: &Context<'_>,
+        mut receive: impl FnMut(&mut Receiver<T>) -> Result<Option<R>, RecvError>,
+    ) -> Poll<Result<R, RecvError>> {
         loop {
-            if let Some(message) = self.recv_or_end()? {
-                return Poll::Ready(Ok(message));
+            if let Some(received) = receive(self.receiver())? {
+                return Poll::Ready(Ok(received));
             }
             let readiness = self.ready(Interest::DATA);
             if readiness.ended {
                 continue;
             }
             if readiness.readable {
-                if let Some(message) = self.recv_or_end()? {
-                    return Poll::Ready(Ok(message));
+                if let Some(received) = receive(self.receiver())? {
+                    return Poll::Ready(Ok(received));
                 }
                 // This side cannot sleep: the next turn looks again.
                 context.waker().wake_by_ref();
@@ -229,23 +188,16 @@ impl<T: Plain> Interface<T> {
         }
     }
 
-    /// Polls for room for one message, or the end of the connection.
-    fn poll_space(&mut self, context: &Context<'_>) -> Poll<Result<(), TransmitError>> {
+    /// Polls for room for a message, or the end of the connection.
+    fn poll_space(&mut self, context: &Context<'_>) -> Poll<Result<(), NoRoom>> {
         let polled = self.poll_room(context);
         self.tell(Interest::DATA);
         polled
     }
 
-    /// Tells the task of the other direction what was read from the socket.
-    fn tell(&mut self, other: Interest) {
-        if let Some(reactor) = &mut self.reactor {
-            reactor.tell(other);
-        }
-    }
-
-    fn poll_room(&mut self, context: &Context<'_>) -> Poll<Result<(), TransmitError>> {
+    fn poll_room(&mut self, context: &Context<'_>) -> Poll<Result<(), NoRoom>> {
         loop {
-            if self.has_room()? {
+            if self.transmitter().has_room()? {
                 return Poll::Ready(Ok(()));
             }
             let readiness = self.ready(Interest::SPACE);
@@ -253,14 +205,21 @@ impl<T: Plain> Interface<T> {
                 continue;
             }
             if readiness.writable {
-                if self.has_room()? {
+                if self.transmitter().has_room()? {
                     return Poll::Ready(Ok(()));
                 }
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
             ready!(self.poll_socket(Interest::SPACE, context))
-                .map_err(|error| TransmitError::Wait(error.kind()))?;
+                .map_err(|error| NoRoom::Wait(error.kind()))?;
+        }
+    }
+
+    /// Tells the task of the other direction what was read from the socket.
+    fn tell(&mut self, other: Interest) {
+        if let Some(reactor) = &mut self.reactor {
+            reactor.tell(other);
         }
     }
 
@@ -368,55 +327,45 @@ async fn finish(
 }
 
 /// Messages are moved in and out; nothing is ever pinned in place.
-impl<T: Plain> Unpin for Interface<T> {}
+impl<T: Message + ?Sized> Unpin for Interface<T> {}
 
-/// Yields messages until the peer closes the connection; a death or a violation is
-/// an error before the end.
-impl<T: Plain> Stream for Interface<T> {
-    type Item = Result<T, RecvError>;
+/// Why there will be no room.
+#[derive(Debug)]
+enum NoRoom {
+    Ended(Ended),
+    /// The runtime cannot wait for the socket.
+    Wait(io::ErrorKind),
+}
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.stream_ended {
-            return Poll::Ready(None);
-        }
-        let item = ready!(self.poll_recv(context));
-        self.stream_ended = item.is_err();
-        Poll::Ready(match item {
-            Err(RecvError::Closed(Departure::Closed)) => None,
-            item => Some(item),
-        })
+impl From<Ended> for NoRoom {
+    fn from(ended: Ended) -> Self {
+        Self::Ended(ended)
     }
 }
 
-/// Transmits at once when there is room; there is nothing to flush.
-impl<T: Plain> Sink<T> for Interface<T> {
-    type Error = TransmitError;
-
-    fn poll_ready(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), TransmitError>> {
-        self.poll_space(context)
+impl From<NoRoom> for TransmitError {
+    fn from(cause: NoRoom) -> Self {
+        match cause {
+            NoRoom::Ended(ended) => ended.into(),
+            NoRoom::Wait(kind) => Self::Wait(kind),
+        }
     }
+}
 
-    fn start_send(mut self: Pin<&mut Self>, message: T) -> Result<(), TransmitError> {
-        let transmitted = self.xmit(message);
-        self.tell(Interest::DATA);
-        transmitted.map_err(TransmitError::from)
+impl From<NoRoom> for ByteXmitError {
+    fn from(cause: NoRoom) -> Self {
+        match cause {
+            NoRoom::Ended(ended) => ended.into(),
+            NoRoom::Wait(kind) => Self::Wait(kind),
+        }
     }
+}
 
-    fn poll_flush(
-        self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-    ) -> Poll<Result<(), TransmitError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(
-        self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-    ) -> Poll<Result<(), TransmitError>> {
-        // The goodbye comes with the drop: the other direction may go on.
-        Poll::Ready(Ok(()))
+/// Returns what a stream yields for what was received: the peer's goodbye is its
+/// end.
+fn stream_item<R>(received: Result<R, RecvError>) -> Option<Result<R, RecvError>> {
+    match received {
+        Err(RecvError::Closed(Departure::Closed)) => None,
+        item => Some(item),
     }
 }

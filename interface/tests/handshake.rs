@@ -36,12 +36,14 @@ fn hello(role: Role) -> Hello {
         Role::Client => Hello {
             role,
             flags: Flags::default(),
+            accepts: 0,
             header: header(1024, 0xc11e),
             name: Name::new("client é").unwrap(),
         },
         Role::Server => Hello {
             role,
             flags: Flags::default(),
+            accepts: 0,
             // Half or double of it makes another number of pages.
             header: header(512, 0x5e7e),
             name: Name::new("server").unwrap(),
@@ -674,7 +676,7 @@ fn every_code_is_a_reason_and_every_reason_a_code() {
         assert_eq!(reason.to_parts().0, code);
         assert_eq!(
             matches!(reason, Reason::Mismatch(_)),
-            (1..=17).contains(&code)
+            (1..=18).contains(&code)
         );
         assert!(!reason.to_string().is_empty());
     }

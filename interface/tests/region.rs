@@ -526,6 +526,7 @@ fn every_byte_of_the_header_is_compared() {
         44..48 => Field::Flags,
         48..56 => Field::RegionLength,
         56..64 => Field::Nonce,
+        64..72 => Field::Longest,
         _ => Field::Reserved,
     };
     assert!(open(forge(&header().encode())).is_ok());

@@ -185,6 +185,54 @@ impl From<Ended> for TransmitError {
     }
 }
 
+/// Why bytes were not transmitted, or room for them not reserved.
+///
+/// ```
+/// use memenpsf::ByteXmitError;
+///
+/// let error = ByteXmitError::TooLong { length: 2000, longest: 1500 };
+/// assert_eq!(
+///     error.to_string(),
+///     "the message has 2000 bytes, the longest that both sides agreed upon has 1500"
+/// );
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum ByteXmitError {
+    /// The message does not fit now. The peer makes room by receiving.
+    #[error("the ring is full")]
+    Full,
+    /// The message is longer than the longest that this side transmits or the peer
+    /// accepts.
+    #[error(
+        "the message has {length} bytes, the longest that both sides agreed upon has {longest}"
+    )]
+    TooLong {
+        /// Length of the message.
+        length: usize,
+        /// Length of the longest message.
+        longest: usize,
+    },
+    /// The connection has ended.
+    #[error("{0}")]
+    Closed(Departure),
+    /// The peer broke a rule.
+    #[error(transparent)]
+    Violation(Violation),
+    /// The runtime cannot wait for the socket.
+    #[error("the runtime cannot wait for the socket: {0}")]
+    Wait(io::ErrorKind),
+}
+
+impl From<Ended> for ByteXmitError {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Departed(departure) => Self::Closed(departure),
+            Ended::Violation(violation) => Self::Violation(violation),
+        }
+    }
+}
+
 /// Why nothing can be received any more.
 ///
 /// ```

@@ -6,7 +6,6 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use memenpsf_fdpass::{Credentials, Deadline, peer_credentials, try_send};
-use memenpsf_ring::Plain;
 use nix::errno::Errno;
 use nix::poll::PollTimeout;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -17,6 +16,7 @@ use crate::error::{AcceptError, ConnectError, HandshakeError, Reason, Refusal};
 use crate::establish::{Establishing, Progress};
 use crate::frame::{Hello, Role, encode_refusal};
 use crate::interface::Interest;
+use crate::message::Message;
 
 /// How long accepting pauses when the system lacks something. Trying at once would
 /// be a busy loop, as the listener stays readable. Twenty tries a second cost nothing,
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// many as the kernel lets wait.
 const BACKLOG: usize = 4096;
 
-impl<T: Plain> Server<T> {
+impl<T: Message + ?Sized> Server<T> {
     /// Waits until something happens or until the deadline, and handles it. Tells
     /// whether anything was there. A signal ends the wait early.
     pub(super) fn round(&mut self, deadline: Deadline) -> Result<bool, AcceptError> {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use memenpsf::frame::{Limits, index_producer_len};
 use memenpsf::handshake::{Handshake, fresh_nonce};
 use memenpsf::layout::{Header, RegionLayout, RingKind, Shape};
-use memenpsf::{ConnectError, Interface, Name, Options, Plain};
+use memenpsf::{ConnectError, Interface, Message, Name, Options};
 
 /// So long that only a hang reaches it: a test then fails instead of hanging.
 pub const HANG: Duration = Duration::from_secs(60);
@@ -65,7 +65,7 @@ pub type Ends<T> = (
 );
 
 /// Connects a client with a server.
-pub fn try_pair<T: Plain>(client: &Options, server: &Options) -> Ends<T> {
+pub fn try_pair<T: Message + ?Sized>(client: &Options, server: &Options) -> Ends<T> {
     let (ours, theirs) = UnixStream::pair().unwrap();
     std::thread::scope(|scope| {
         let server = scope.spawn(|| Interface::establish(theirs, 1, server));
@@ -77,13 +77,16 @@ pub fn try_pair<T: Plain>(client: &Options, server: &Options) -> Ends<T> {
 }
 
 /// Connects a client with a server, which must succeed.
-pub fn pair<T: Plain>(client: &Options, server: &Options) -> (Interface<T>, Interface<T>) {
+pub fn pair<T: Message + ?Sized>(
+    client: &Options,
+    server: &Options,
+) -> (Interface<T>, Interface<T>) {
     let (client, server) = try_pair(client, server);
     (client.unwrap(), server.unwrap())
 }
 
 /// Connects two ends of the same capacity.
-pub fn pair_of<T: Plain>(capacity: usize) -> (Interface<T>, Interface<T>) {
+pub fn pair_of<T: Message + ?Sized>(capacity: usize) -> (Interface<T>, Interface<T>) {
     let options = Options::new().capacity(capacity);
     pair(&options, &options)
 }
