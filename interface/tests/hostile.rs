@@ -4,117 +4,27 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use common::forger::Forger;
 use common::{Watchdog, first_frame, holdings, let_the_clock_tick, limits, pair_of, until};
 use memenpsf::control::Control;
 use memenpsf::error::Field;
-use memenpsf::handshake::{Handshake, Wants};
 use memenpsf::layout::Header;
-use memenpsf::region::{OwnRegion, PeerRegion};
+use memenpsf::region::OwnRegion;
 use memenpsf::{
     ConnectError, ControlError, ControlViolation, Departure, HandshakeError, Interface, Name,
     Options, Reason, RecvError, TransmitError, Violation, XmitError,
 };
-use memenpsf_fdpass::{Deadline, receive, send_all};
+use memenpsf_fdpass::{Deadline, send_all};
 use memenpsf_ring::Violation as RingViolation;
 use proptest::prelude::*;
 
 const CAPACITY: u64 = 8;
-
-/// A client that speaks the protocol by hand.
-struct Forger {
-    stream: UnixStream,
-    own: OwnRegion,
-    theirs: PeerRegion,
-}
-
-impl Forger {
-    fn connect(stream: UnixStream) -> Self {
-        let (_, header) = first_frame();
-        let name = Name::new("forger").unwrap();
-        let (own, descriptor) = OwnRegion::create(&name, &header).unwrap();
-        let mut handshake = Handshake::client(header, name, limits());
-        let mut received = Vec::new();
-        let mut theirs = None;
-        loop {
-            match handshake.poll() {
-                Wants::Read { bytes, .. } => {
-                    let mut buffer = vec![0; bytes];
-                    let got = receive(&stream, &mut buffer, Deadline::after(common::HANG)).unwrap();
-                    handshake.receive(&buffer[..got.bytes], got.fds.len());
-                    received.extend(got.fds);
-                }
-                Wants::Write => {
-                    let out = handshake.transmit().unwrap();
-                    let fds = [descriptor.as_fd()];
-                    let fds = &fds[..usize::from(out.with_descriptor)];
-                    send_all(&stream, out.bytes, fds, Deadline::never()).unwrap();
-                    let sent = out.bytes.len();
-                    handshake.sent(sent);
-                }
-                Wants::Verdict { peer } => {
-                    let descriptor = received.pop().unwrap();
-                    theirs = Some(PeerRegion::open(descriptor, &peer.header).unwrap());
-                    assert!(handshake.accept());
-                }
-                Wants::Done { .. } => break,
-                Wants::Failed { error } => panic!("{error}"),
-            }
-        }
-        Self {
-            stream,
-            own,
-            theirs: theirs.unwrap(),
-        }
-    }
-
-    /// The word that says how much the forger has sent.
-    fn tail(&self) -> &AtomicU64 {
-        // SAFETY: the block begins with the position, lives as long as `self`, and
-        // this process accesses it only by atomics.
-        unsafe { self.own.producer_block().cast().as_ref() }
-    }
-
-    /// The word that says how much the forger has received.
-    fn head(&self) -> &AtomicU64 {
-        // SAFETY: as for `tail`.
-        unsafe { self.own.consumer_block().cast().as_ref() }
-    }
-
-    /// Writes the element of a slot.
-    fn put(&self, index: usize, value: u64) {
-        assert!(index < CAPACITY.try_into().unwrap());
-        // SAFETY: the slots begin 128 bytes behind the tail, and this is one of them.
-        let slot = unsafe { self.own.producer_block().add(128 + index * 8) };
-        // SAFETY: it is aligned, and this process accesses it only by atomics.
-        unsafe { slot.cast::<AtomicU64>().as_ref() }.store(value, Ordering::Relaxed);
-    }
-
-    /// How much the victim has sent.
-    fn victims_tail(&self) -> u64 {
-        let tail: *const AtomicU64 = self.theirs.producer_block().cast();
-        // SAFETY: the block begins with the position and lives as long as `self`.
-        unsafe { &*tail }.load(Ordering::Relaxed)
-    }
-
-    /// Waits for the end of the stream, and returns what came before.
-    fn read_to_end(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut stream = &self.stream;
-        stream.set_read_timeout(Some(common::HANG)).unwrap();
-        match stream.read_to_end(&mut bytes) {
-            Ok(_) => bytes,
-            // Because the victim has not read all that we sent.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => bytes,
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
 
 /// Connects a victim with a forger, whose ring has as many slots as the victim's.
 fn victim() -> (Interface<u64>, Forger) {
@@ -127,7 +37,7 @@ fn victim_with_socket() -> (Interface<u64>, Forger, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let socket = ours.try_clone().unwrap();
     std::thread::scope(|scope| {
-        let forger = scope.spawn(|| Forger::connect(theirs));
+        let forger = scope.spawn(|| Forger::connect(theirs, first_frame().1, limits()));
         let options = Options::new().capacity(8).region_limit(1 << 20);
         let victim = Interface::accept_with(ours, &options).unwrap();
         (victim, forger.join().unwrap(), socket)

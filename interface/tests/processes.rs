@@ -5,24 +5,16 @@
 
 mod common;
 
-use std::os::unix::net::UnixListener;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use common::process::{Child, Part, Place};
 use common::{HANG, holdings, let_the_clock_tick, until};
 use memenpsf::{Departure, Interface, Options, RecvError, XmitError};
-use memmap2::MmapRaw;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 const COUNT: u64 = 100_000;
 const CAPACITY: usize = 64;
-
-const ROLE: &str = "MEMENPSF_CHILD_ROLE";
-const ADDRESS: &str = "MEMENPSF_CHILD_ADDRESS";
-const NOTE: &str = "MEMENPSF_CHILD_NOTE";
 
 /// A number, and words that show when it is torn or misplaced.
 type Message = [u64; 3];
@@ -88,50 +80,20 @@ fn options() -> Options {
     Options::new().capacity(CAPACITY).wait_for_server(HANG)
 }
 
-/// A word in a file that parent and child map: what a child has done, as it
-/// noted itself after each step.
-struct Note {
-    map: MmapRaw,
-}
-
-impl Note {
-    fn open(path: &Path) -> Self {
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .unwrap();
-        file.set_len(8).unwrap();
-        Self {
-            map: MmapRaw::map_raw(&file).unwrap(),
-        }
-    }
-
-    fn word(&self) -> &AtomicU64 {
-        // SAFETY: the mapping is eight bytes long at least, page-aligned, lives as
-        // long as `self`, and is accessed by this atomic only.
-        unsafe { &*self.map.as_mut_ptr().cast() }
-    }
-}
-
 // --- what a child does ---
 
 #[test]
 #[ignore = "what the child processes of the other tests run"]
 fn child() {
-    let Ok(role) = std::env::var(ROLE) else {
+    let Some(part) = Part::of_this_process() else {
         return;
     };
-    let address = std::env::var_os(ADDRESS).unwrap();
-    let mut interface = Interface::connect_with(Path::new(&address), &options()).unwrap();
-    let note = std::env::var_os(NOTE).map(|path| Note::open(Path::new(&path)));
-    match &*role {
+    let mut interface = Interface::connect_with(&part.address, &options()).unwrap();
+    match &*part.role {
         "exchange" => Exchange::default().finish(&mut interface),
         // Until killed.
-        "produce" => produce(&mut interface, note.unwrap().word()),
-        "consume" => consume(&mut interface, note.unwrap().word()),
+        "produce" => produce(&mut interface, part.note.word()),
+        "consume" => consume(&mut interface, part.note.word()),
         role => panic!("no such role: {role}"),
     }
 }
@@ -163,93 +125,9 @@ fn consume(interface: &mut Interface<Message>, note: &AtomicU64) {
 
 // --- and what starts it ---
 
-/// A child process that does not outlive the test.
-struct Child {
-    process: std::process::Child,
-}
-
-impl Child {
-    fn start(role: &str, address: &Path, note: Option<&Path>) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["child", "--exact", "--ignored", "--test-threads=1"])
-            .env(ROLE, role)
-            .env(ADDRESS, address)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        if let Some(note) = note {
-            command.env(NOTE, note);
-        }
-        Self {
-            process: command.spawn().unwrap(),
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.process.id().cast_signed());
-        kill(pid, signal).unwrap();
-    }
-
-    /// Waits until the kernel says that the child is stopped.
-    fn wait_until_stopped(&self) {
-        let path = format!("/proc/{}/stat", self.process.id());
-        until(|| {
-            let stat = std::fs::read_to_string(&path).unwrap();
-            // The state follows the name, which ends with a parenthesis.
-            let (_, state) = stat.rsplit_once(") ").unwrap();
-            state.starts_with('T').then_some(())
-        });
-    }
-
-    /// Kills the child, and returns when it is dead.
-    fn kill(mut self) {
-        self.process.kill().unwrap();
-        let status = self.process.wait().unwrap();
-        // It was the signal that ended it, not a failure of its own.
-        assert_eq!(status.code(), None, "{status}");
-    }
-
-    /// Waits until the child ends by itself, which must be with success.
-    fn finish(mut self) {
-        let status = until(|| self.process.try_wait().unwrap());
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        // Both fail if it has been waited for already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// A place for a socket and a note, gone at the end of the test.
-struct Place {
-    folder: tempfile::TempDir,
-    listener: UnixListener,
-}
-
-impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        Self { folder, listener }
-    }
-
-    fn start(&self, role: &str) -> (Child, Interface<Message>) {
-        let note = self.folder.path().join("note");
-        let _ = std::fs::remove_file(&note);
-        let child = Child::start(role, &self.folder.path().join("socket"), Some(&note));
-        let (stream, _) = until(|| self.listener.accept().ok());
-        let interface = Interface::accept_with(stream, &options()).unwrap();
-        (child, interface)
-    }
-
-    fn note(&self) -> Note {
-        Note::open(&self.folder.path().join("note"))
-    }
+/// Starts a child in a role, and takes its connection.
+fn start(place: &Place, role: &str) -> (Child, Interface<Message>) {
+    place.start(role, &options())
 }
 
 /// Receives until the end, and returns the number of messages and the end. They
@@ -285,8 +163,8 @@ fn random(limit: u64) -> u64 {
 #[test]
 fn unrelated_processes_exchange_numbered_messages_both_ways() {
     let place = Place::new();
-    let (child, mut interface) = place.start("exchange");
-    assert_eq!(interface.peer().credentials().pid, Some(child.process.id()));
+    let (child, mut interface) = start(&place, "exchange");
+    assert_eq!(interface.peer().credentials().pid, Some(child.id()));
     Exchange::default().finish(&mut interface);
     child.finish();
     // It has said goodbye.
@@ -298,7 +176,7 @@ fn unrelated_processes_exchange_numbered_messages_both_ways() {
 fn killed_producer_leaves_an_exact_prefix_and_then_gone() {
     let place = Place::new();
     for _ in 0..30 {
-        let (child, mut interface) = place.start("produce");
+        let (child, mut interface) = start(&place, "produce");
         let note = place.note();
         let mut exchange = Exchange::default();
         let enough = random(5000);
@@ -321,7 +199,7 @@ fn killed_producer_leaves_an_exact_prefix_and_then_gone() {
 #[test]
 fn ring_of_a_dead_process_is_read_to_its_last_message() {
     let place = Place::new();
-    let (child, mut interface) = place.start("produce");
+    let (child, mut interface) = start(&place, "produce");
     let note = place.note();
     let full = CAPACITY as u64;
     until(|| (note.word().load(Ordering::Acquire) == full).then_some(()));
@@ -339,7 +217,7 @@ fn ring_of_a_dead_process_is_read_to_its_last_message() {
 fn killed_consumer_ends_the_producer_which_keeps_its_message() {
     let place = Place::new();
     for _ in 0..30 {
-        let (child, mut interface) = place.start("consume");
+        let (child, mut interface) = start(&place, "consume");
         let note = place.note();
         let mut exchange = Exchange::default();
         let enough = random(5000);
@@ -367,7 +245,7 @@ fn killed_consumer_ends_the_producer_which_keeps_its_message() {
 #[test]
 fn stopped_process_loses_nothing_and_counts_as_alive() {
     let place = Place::new();
-    let (child, mut interface) = place.start("exchange");
+    let (child, mut interface) = start(&place, "exchange");
     let mut exchange = Exchange::default();
     for pause in [1_000, 30_000, 60_000] {
         until(|| {
@@ -399,7 +277,7 @@ fn fifty_connections_leave_no_descriptor_and_no_mapping_behind() {
             let place = Place::new();
             let before = holdings();
             for round in 0..50_u64 {
-                let (child, mut interface) = place.start("produce");
+                let (child, mut interface) = start(&place, "produce");
                 let mut exchange = Exchange::default();
                 until(|| {
                     exchange.receive(&mut interface);

@@ -7,6 +7,9 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+pub mod forger;
+pub mod process;
+
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
