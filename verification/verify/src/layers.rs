@@ -1,0 +1,203 @@
+//! The table of layers.
+//!
+//! `cargo verify --list` prints it. In the tests of a step, `--nocapture` lets the
+//! lines through that say how many were checked.
+
+use crate::step::{Layer, Need, Step};
+use crate::world::{Sanitizer, World};
+
+/// The other tools that a step may lack.
+const NIGHTLY: Need = Need {
+    probe: &["cargo", "+nightly", "--version"],
+    missing: "nightly: rustup toolchain install nightly --profile minimal",
+};
+const CARGO_FUZZ: Need = Need {
+    probe: &["cargo", "fuzz", "--version"],
+    missing: "cargo-fuzz: cargo install --locked cargo-fuzz",
+};
+
+/// A test target of the verification package, run by itself.
+macro_rules! target {
+    ($name:literal) => {
+        Step::cargo(&[
+            "test",
+            "--package=memenpsf-verification",
+            concat!("--test=", $name),
+            "--",
+            "--nocapture",
+        ])
+    };
+}
+
+const ASAN: World = World::Sanitized(Sanitizer::Address);
+const MSAN: World = World::Sanitized(Sanitizer::Memory);
+const TSAN: World = World::Sanitized(Sanitizer::Thread);
+
+/// The tests of the rings, by the words in their names.
+macro_rules! ring_tests {
+    ($($filter:literal)*) => {
+        Step::cargo(&["test", "--package=memenpsf-ring", "--tests", "--", $($filter),*])
+            .needs(&[NIGHTLY])
+    };
+}
+
+/// One defect of verification/examples/seeded.rs, or the rings as they ship.
+macro_rules! seeded {
+    ($name:literal) => {
+        Step::cargo(&[
+            "run",
+            "--quiet",
+            "--package=memenpsf-verification",
+            "--example=seeded",
+            $name,
+        ])
+        .needs(&[NIGHTLY])
+    };
+}
+
+/// An ordering made weaker, on plain payload, which is a race.
+macro_rules! weaker {
+    ($name:literal) => {
+        seeded!($name)
+            .world(TSAN)
+            .reports("WARNING: ThreadSanitizer: data race")
+    };
+}
+
+/// All layers, cheap ones first.
+pub(crate) const LAYERS: &[Layer] = &[
+    Layer {
+        name: "static",
+        checks: "formatting, lints, documentation in both worlds",
+        steps: &[
+            Step::cargo(&["fmt", "--all", "--check"]),
+            Step::cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--quiet",
+                "--",
+                "--deny=warnings",
+            ]),
+            Step::cargo(&[
+                "doc",
+                "--workspace",
+                "--all-features",
+                "--no-deps",
+                "--quiet",
+            ])
+            .with(&[("RUSTDOCFLAGS", "-D warnings")]),
+            Step::cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--quiet",
+                "--",
+                "--deny=warnings",
+            ])
+            .world(World::Loom),
+        ],
+    },
+    Layer {
+        name: "tests",
+        checks: "sequential semantics, processes, hostile peers: all tests of all crates",
+        steps: &[Step::cargo(&["test", "--workspace", "--all-features"])],
+    },
+    Layer {
+        name: "loom",
+        checks: "every interleaving and weak-memory effect of RC11 within bounds",
+        steps: &[
+            target!("enumerator").world(World::Loom),
+            target!("loom_index").world(World::Loom),
+            target!("loom_packed").world(World::Loom),
+            target!("loom_bytes").world(World::Loom),
+        ],
+    },
+    Layer {
+        name: "mutants",
+        checks: "every ordering weakened, against the models",
+        steps: &[target!("loom_mutants").world(World::Loom)],
+    },
+    Layer {
+        name: "adversary",
+        checks: "rings under a peer that lies at every access",
+        steps: &[
+            target!("adversary").quick(),
+            Step::cargo(&[
+                "test",
+                "--release",
+                "--package=memenpsf-verification",
+                "--test=adversary",
+                "--",
+                "--nocapture",
+            ])
+            .with(&[("MEMENPSF_OPERATIONS", "100000000")])
+            .deep(),
+        ],
+    },
+    Layer {
+        name: "sanitizers",
+        checks: "races, bounds, leaks and uninitialised reads of what the tests run",
+        steps: &[
+            // On the heap: ThreadSanitizer does not know the fence that follows a load
+            // from a region, and reports what it publishes.
+            ring_tests!("heap" "teardown" "chunk").world(TSAN),
+            seeded!("shipped").world(TSAN),
+            seeded!("race")
+                .world(TSAN)
+                .reports("WARNING: ThreadSanitizer: data race"),
+            weaker!("PublishTailRelaxed"),
+            weaker!("RefreshTailRelaxed"),
+            weaker!("VacateHeadRelaxed"),
+            weaker!("RefreshHeadRelaxed"),
+            weaker!("PublishLineRelaxed"),
+            weaker!("RefreshLineRelaxed"),
+            weaker!("PackedVacateHeadRelaxed"),
+            weaker!("PackedRefreshHeadRelaxed"),
+            weaker!("PublishRecordRelaxed"),
+            weaker!("RefreshRecordRelaxed"),
+            weaker!("BytesVacateHeadRelaxed"),
+            weaker!("BytesRefreshHeadRelaxed"),
+            weaker!("AbandonAcquire"),
+            weaker!("AbandonRelease"),
+            weaker!("AbandonRelaxed"),
+            weaker!("ObserveAbandonedRelaxed"),
+            ring_tests!().world(ASAN),
+            seeded!("shipped").world(ASAN),
+            seeded!("overflow")
+                .world(ASAN)
+                .reports("AddressSanitizer: heap-buffer-overflow"),
+            seeded!("use-after-free")
+                .world(ASAN)
+                .reports("AddressSanitizer: heap-use-after-free"),
+            seeded!("leak")
+                .world(ASAN)
+                .reports("LeakSanitizer: detected memory leaks"),
+            ring_tests!().world(MSAN),
+            seeded!("shipped").world(MSAN),
+            seeded!("uninitialised")
+                .world(MSAN)
+                .reports("MemorySanitizer: use-of-uninitialized-value"),
+        ],
+    },
+    Layer {
+        name: "fuzz",
+        checks: "the fuzz targets, for 20 seconds each (ten minutes with --deep)",
+        steps: &[
+            fuzz(&["run", "--package=memenpsf-verify", "--bin=fuzz", "--", "20"]).quick(),
+            fuzz(&[
+                "run",
+                "--package=memenpsf-verify",
+                "--bin=fuzz",
+                "--",
+                "600",
+            ])
+            .deep(),
+        ],
+    },
+];
+
+const fn fuzz(arguments: &'static [&'static str]) -> Step {
+    Step::cargo(arguments).needs(&[NIGHTLY, CARGO_FUZZ])
+}
