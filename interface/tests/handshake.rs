@@ -788,3 +788,105 @@ proptest! {
         prop_assert_eq!(whole.transmit(), pieces.transmit());
     }
 }
+
+// --- hellos of bytes rings ---
+
+/// The hello of a client whose ring of 4096 bytes carries messages of up to 1000.
+fn bytes_hello() -> [u8; FRAME_LEN] {
+    let shape = Shape::of_bytes(4096, 1000, "test");
+    let header = Header {
+        shape,
+        layout: RegionLayout::new(4096 + 1000, LIMIT).unwrap(),
+        nonce: 0xc11e,
+    };
+    let hello = Hello {
+        accepts: 2000,
+        ..Hello::new(Role::Client, header, Name::new("client").unwrap())
+    };
+    hello.encode()
+}
+
+/// What a server says to such a hello, with `found` at `offset`.
+fn answer_to_bytes(offset: usize, found: u64) -> Result<Hello, Reason> {
+    let limits = Limits {
+        region: LIMIT,
+        producer_len: |shape| {
+            let capacity = usize::try_from(shape.capacity).ok()?;
+            let longest = usize::try_from(shape.longest).ok()?;
+            let block = memenpsf_ring::bytes::producer_block(capacity, longest).ok()?;
+            Some(block.size() as u64)
+        },
+    };
+    let mut bytes = bytes_hello();
+    bytes[offset..][..8].copy_from_slice(&found.to_le_bytes());
+    let own = Shape::of_bytes(1 << 16, 9, "test");
+    Hello::decode(&bytes, Role::Client, &own, &limits)
+}
+
+#[test]
+fn longest_messages_reach_the_verdict_as_they_are() {
+    for accepts in [0, 1, 2000, 1 << 32, u64::MAX] {
+        let hello = answer_to_bytes(152, accepts).unwrap();
+        assert_eq!((hello.header.shape.longest, hello.accepts), (1000, accepts));
+        assert_eq!(hello.header.layout.producer_len(), 4096 + 1000);
+    }
+}
+
+#[test]
+fn longest_message_that_its_ring_cannot_have_is_refused() {
+    let refused = |field, found, expected| {
+        Err(Reason::Mismatch(Mismatch {
+            field,
+            found,
+            expected,
+        }))
+    };
+    for longest in [
+        4081,
+        4096,
+        1 << 31,
+        1 << 32,
+        1 << 63,
+        u64::MAX - 7,
+        u64::MAX,
+    ] {
+        let expected = refused(Field::Longest, longest, 0);
+        assert_eq!(answer_to_bytes(144, longest), expected, "{longest}");
+    }
+    // Possible, but then the region is longer or shorter than it says.
+    for (longest, length) in [(0, 8192), (3000, 8192), (4000, 12288)] {
+        let answer = answer_to_bytes(144, longest);
+        match length {
+            8192 => assert_eq!(answer.unwrap().header.shape.longest, longest),
+            _ => assert_eq!(answer, refused(Field::RegionLength, 8192, length)),
+        }
+    }
+    for capacity in [0, 8, 100, 4095, 1 << 63, u64::MAX] {
+        let expected = refused(Field::Capacity, capacity, 0);
+        assert_eq!(answer_to_bytes(40, capacity), expected, "{capacity}");
+    }
+    // A ring that is too small for the messages, and one that is too large for us.
+    assert_eq!(answer_to_bytes(40, 512), refused(Field::Longest, 1000, 0));
+    let needed = (1 << 40) + 4096;
+    let limit = LIMIT;
+    assert_eq!(
+        answer_to_bytes(40, 1 << 40),
+        Err(Reason::Memory { needed, limit })
+    );
+}
+
+#[test]
+fn reserved_bytes_of_a_hello_of_bytes_have_to_be_zero() {
+    for offset in (160..=248).step_by(8) {
+        let expected = Mismatch {
+            field: Field::Reserved,
+            found: 1,
+            expected: 0,
+        };
+        assert_eq!(
+            answer_to_bytes(offset, 1 << 56),
+            Err(expected.into()),
+            "{offset}"
+        );
+    }
+}

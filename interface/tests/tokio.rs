@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use memenpsf::{ConnectError, Departure, Interface, Options, RecvError, XmitError};
+use memenpsf::{
+    ByteXmitError, ConnectError, Departure, Interface, Message, Options, RecvError, XmitError,
+};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
@@ -13,6 +15,10 @@ use tokio::time::timeout;
 const HANG: Duration = Duration::from_secs(60);
 
 async fn pair(capacity: usize) -> (Interface<u64>, Interface<u64>) {
+    pair_of(capacity).await
+}
+
+async fn pair_of<T: Message + ?Sized>(capacity: usize) -> (Interface<T>, Interface<T>) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let options = Options::new().capacity(capacity);
     let (client, server) = tokio::join!(
@@ -147,4 +153,100 @@ async fn client_waits_for_a_server_that_comes_later() {
     };
     let (received, _server) = tokio::join!(client, server);
     assert_eq!(received, Ok(8));
+}
+
+// --- messages of variable length ---
+
+/// The n-th message: of another length each time.
+fn numbered(n: u64) -> Vec<u8> {
+    let length = 8 + usize::try_from(n % 40).unwrap();
+    n.to_ne_bytes().into_iter().cycle().take(length).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_tasks_exchange_bytes_and_lose_no_wake_up() {
+    const COUNT: u64 = 20_000;
+    // Room for one long message: each side waits for the other.
+    let options = Options::new().capacity(128).max_message(48);
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = tokio::join!(
+        Interface::<[u8]>::establish_async(ours, 0, &options),
+        Interface::<[u8]>::accept_async(theirs, &options),
+    );
+    let (mut ours, mut theirs) = (ours.unwrap(), theirs.unwrap());
+    let echo = tokio::spawn(async move {
+        loop {
+            match theirs.recv_async().await {
+                Ok(message) => {
+                    theirs.xmit_async(&message).await.unwrap();
+                    theirs.xmit_async(&message).await.unwrap();
+                }
+                Err(RecvError::Closed(Departure::Closed)) => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    for n in 0..COUNT {
+        let message = numbered(n);
+        timeout(HANG, ours.xmit_async(&message))
+            .await
+            .unwrap()
+            .unwrap();
+        for _ in 0..2 {
+            let back = timeout(HANG, ours.recv_async())
+                .await
+                .expect("a lost wake-up");
+            assert_eq!(back, Ok(message.clone()));
+        }
+    }
+    drop(ours);
+    timeout(HANG, echo).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn dropped_futures_of_bytes_neither_lose_nor_transmit_anything() {
+    let (mut ours, mut theirs) = pair_of::<[u8]>(64).await;
+    for n in 0..2_000 {
+        let mut receive = Box::pin(ours.recv_async());
+        for _ in 0..n % 3 {
+            assert!(futures_util::poll!(&mut receive).is_pending());
+        }
+        drop(receive);
+        let message = numbered(n)[..8].to_vec();
+        theirs.xmit_async(&message).await.unwrap();
+        let got = timeout(HANG, ours.recv_async())
+            .await
+            .expect("a lost wake-up");
+        assert_eq!(got, Ok(message));
+    }
+    ours.xmit_async(&[1; 16]).await.unwrap();
+    let mut waiting = Box::pin(ours.xmit_async(&[2; 16]));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    drop(waiting);
+    assert_eq!(theirs.recv_async().await, Ok(vec![1; 16]));
+    ours.xmit_async(&[3; 16]).await.unwrap();
+    assert_eq!(theirs.recv_async().await, Ok(vec![3; 16]));
+    let longest = ours.max_message();
+    let too_long = ours.xmit_async(&[0; 17]).await;
+    let length = 17;
+    assert_eq!(too_long, Err(ByteXmitError::TooLong { length, longest }));
+}
+
+#[tokio::test]
+async fn stream_of_bytes_ends_with_the_goodbye() {
+    let (mut ours, mut theirs) = pair_of::<[u8]>(1024).await;
+    theirs.xmit_vectored(&["one", "two"]).unwrap();
+    drop(theirs);
+    assert_eq!(ours.next().await, Some(Ok(b"one".to_vec())));
+    assert_eq!(ours.next().await, Some(Ok(b"two".to_vec())));
+    assert_eq!(timeout(HANG, ours.next()).await.unwrap(), None);
+    assert_eq!(ours.next().await, None);
+    // The first calls may find room.
+    let end = loop {
+        match timeout(HANG, ours.xmit_async(b"hello")).await.unwrap() {
+            Ok(()) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(end, ByteXmitError::Closed(Departure::Closed));
 }
