@@ -23,6 +23,8 @@ use crate::options::Options;
 mod bytes;
 mod typed;
 
+pub(crate) use bytes::Awaited;
+
 /// What an [`Interface`](crate::Interface) carries: [`Plain`] data of one type, or
 /// `[u8]` for messages of any length ([`ByteInterface`](crate::ByteInterface)).
 ///

@@ -20,6 +20,12 @@ fn bytes_of(capacity: usize) -> (ByteInterface, ByteInterface) {
     pair_of::<[u8]>(capacity)
 }
 
+/// A client whose ring has `capacity` bytes for messages of up to `longest`.
+fn bytes_with(capacity: usize, longest: usize) -> (ByteInterface, ByteInterface) {
+    let options = Options::new().capacity(capacity).max_message(longest);
+    pair::<[u8]>(&options, &Options::new())
+}
+
 fn too_long(length: usize, longest: usize) -> ByteXmitError {
     ByteXmitError::TooLong { length, longest }
 }
@@ -462,10 +468,7 @@ fn time_up_returns_nothing() {
 
 #[test]
 fn readiness_for_space_is_that_of_the_message_which_found_none() {
-    let (mut ours, mut theirs) = pair::<[u8]>(
-        &Options::new().capacity(256).max_message(200),
-        &Options::new(),
-    );
+    let (mut ours, mut theirs) = bytes_with(256, 200);
     ours.xmit(&[0; 40]).unwrap();
     ours.xmit(&[0; 100]).unwrap();
     assert_eq!(ours.xmit(&[0; 200]), Err(ByteXmitError::Full));
@@ -478,6 +481,24 @@ fn readiness_for_space_is_that_of_the_message_which_found_none() {
     ours.xmit(&[0; 200]).unwrap();
     assert!(!theirs.ready(Interest::SPACE).readable);
     assert!(theirs.ready(Interest::DATA).readable);
+}
+
+#[test]
+fn message_that_fits_is_not_kept_waiting_for_the_room_of_a_reservation() {
+    let (mut ours, mut theirs) = bytes_with(256, 200);
+    ours.xmit(&[0; 56]).unwrap();
+    ours.xmit(&[0; 168]).unwrap();
+    assert_eq!(ours.xmit(&[0; 60]), Err(ByteXmitError::Full));
+    theirs.recv().unwrap();
+    // 72 bytes are vacant: what the message takes. A shorter one, which a
+    // reservation may become, would be padded to 80.
+    assert!(ours.ready(Interest::SPACE).writable);
+    assert_eq!(ours.reserve(60).unwrap_err(), ByteXmitError::Full);
+    assert!(!ours.ready(Interest::SPACE).any());
+    ours.xmit(&[0; 60]).unwrap();
+    theirs.recv().unwrap();
+    assert!(ours.ready(Interest::SPACE).writable);
+    ours.reserve(60).unwrap().commit(1);
 }
 
 #[test]

@@ -21,7 +21,8 @@ impl<T: Message + ?Sized> Interface<T> {
     /// Readiness may be spurious: a reception may still return `None`. A waiting
     /// of [`Waiting::Spin`](crate::Waiting::Spin) cannot be armed: the peer sends no
     /// wake-ups to it, and `ready` says that everything is ready. In a
-    /// [`ByteInterface`](super::ByteInterface) there is room when the message fits that last found none.
+    /// [`ByteInterface`](super::ByteInterface) there is room when the message, or
+    /// the reservation, fits that last found none.
     ///
     /// ```
     /// use memenpsf::{Interest, Interface};

@@ -67,7 +67,7 @@ impl Rings for [u8] {
             ByteProducer {
                 ring: producer?,
                 count: 0,
-                awaited: 0,
+                awaited: Awaited::Message(0),
             },
             ByteConsumer {
                 ring: consumer?,
@@ -88,8 +88,17 @@ fn longest(shape: &Shape) -> usize {
 pub struct ByteProducer {
     ring: Producer<Split<u64>>,
     count: u64,
-    /// Length of the message that last found no room: room is what it fits into.
-    awaited: usize,
+    /// What last found no room: room is what it fits into.
+    awaited: Awaited,
+}
+
+/// What waits for room, with its length. A reservation needs more of it: a message
+/// that fits must not wait for that, and a reservation that does not fit must not
+/// find room again and again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Awaited {
+    Message(usize),
+    Reservation(usize),
 }
 
 impl ByteProducer {
@@ -120,8 +129,8 @@ impl ByteProducer {
     }
 
     /// Says what room is waited for.
-    pub(crate) fn await_room(&mut self, length: usize) {
-        self.awaited = length;
+    pub(crate) fn await_room(&mut self, awaited: Awaited) {
+        self.awaited = awaited;
     }
 
     /// Returns the length of the longest message.
@@ -146,9 +155,10 @@ impl Outbound for ByteProducer {
     }
 
     fn has_room(&mut self) -> bool {
-        // By a reservation, which needs the most: who waits for one and finds room
-        // for a message only would wait in a busy loop.
-        self.ring.reserve(self.awaited).is_ok()
+        match self.awaited {
+            Awaited::Message(length) => self.ring.fits(length),
+            Awaited::Reservation(length) => self.ring.reserve(length).is_ok(),
+        }
     }
 
     fn violation(&self) -> Option<Violation> {

@@ -9,6 +9,7 @@ use memenpsf_ring::memory::Split;
 use super::Transmitter;
 use crate::connection::Connection;
 use crate::error::{ByteXmitError, Ended};
+use crate::message::Awaited;
 use crate::wait::Bell;
 
 /// The transmitting half of a [`ByteInterface`](crate::ByteInterface), for one
@@ -51,7 +52,7 @@ impl Transmitter<[u8]> {
                 self.published();
                 Ok(())
             }
-            Err(error) => Err(self.refused(message.len(), error)),
+            Err(error) => Err(self.refused(Awaited::Message(message.len()), error)),
         }
     }
 
@@ -132,7 +133,7 @@ impl Transmitter<[u8]> {
             }
             Err(error) => {
                 let first = messages.first().map_or(0, |first| first.as_ref().len());
-                match self.refused(first, error) {
+                match self.refused(Awaited::Message(first), error) {
                     ByteXmitError::Full => Ok(0),
                     error => Err(error),
                 }
@@ -173,7 +174,7 @@ impl Transmitter<[u8]> {
         }
         // Asked before it is reserved: a refusal needs all of `self`.
         if let Err(error) = self.producer.reserve(length) {
-            return Err(self.refused(length, error));
+            return Err(self.refused(Awaited::Reservation(length), error));
         }
         match self.producer.reserve(length) {
             Ok((room, count)) => Ok(ByteReservation {
@@ -199,12 +200,12 @@ impl Transmitter<[u8]> {
         self.producer.free_bytes()
     }
 
-    /// Handles a message of `length` bytes that the ring has refused.
+    /// Handles what the ring has refused.
     #[cold]
-    fn refused(&mut self, length: usize, error: RecordError) -> ByteXmitError {
+    fn refused(&mut self, awaited: Awaited, error: RecordError) -> ByteXmitError {
         match error {
             RecordError::Full { .. } => {
-                self.producer.await_room(length);
+                self.producer.await_room(awaited);
                 self.found_full()
                     .map_or(ByteXmitError::Full, ByteXmitError::from)
             }
