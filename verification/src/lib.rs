@@ -24,11 +24,17 @@ pub mod enumerator;
 #[cfg(loom)]
 pub mod bytes_models;
 #[cfg(loom)]
+pub mod end_models;
+#[cfg(loom)]
 pub mod index_models;
 #[cfg(loom)]
 pub mod model;
 #[cfg(loom)]
 pub mod packed_models;
+#[cfg(loom)]
+pub mod rings;
+#[cfg(loom)]
+pub mod wake_models;
 
 #[cfg(not(loom))]
 pub mod adversary;
