@@ -9,6 +9,10 @@
 //!   computed independently of any model checker.
 //! - `model`, `index_models`, `packed_models` and `bytes_models` (model checker's
 //!   world): the loom models.
+//! - `rings`, `wake_models` and `end_models` (the same world): models of what goes on
+//!   around any ring.
+//! - [`sites`]: the table of orderings, and the mutants that weaken them.
+//! - [`cell`]: one defect against one model, in a process of its own.
 //! - `adversary`: a memory whose peer changes any word at any access.
 //! - `operations`: random operation sequences against a queue, for the fuzzer.
 
@@ -19,7 +23,9 @@
 )]
 
 mod blocks;
+pub mod cell;
 pub mod enumerator;
+pub mod sites;
 
 #[cfg(loom)]
 pub mod bytes_models;
