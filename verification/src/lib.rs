@@ -12,6 +12,7 @@
 //! - `rings`, `wake_models` and `end_models` (the same world): models of what goes on
 //!   around any ring.
 //! - [`sites`]: the table of orderings, and the mutants that weaken them.
+//! - [`litmus`]: small programs around each site, for models with load buffering.
 //! - [`cell`]: one defect against one model, in a process of its own.
 //! - `adversary`: a memory whose peer changes any word at any access.
 //! - `operations`: random operation sequences against a queue, for the fuzzer.
@@ -25,6 +26,7 @@
 mod blocks;
 pub mod cell;
 pub mod enumerator;
+pub mod litmus;
 pub mod sites;
 
 #[cfg(loom)]
