@@ -331,10 +331,15 @@ impl Hello {
         let word = |at| u64::from(u32_at(bytes, at));
         compare(Field::Endian, word(16), ENDIAN_TAG.into())?;
         compare(Field::Role, word(20), role.code().into())?;
-        // What is specific comes before the hash, which covers all of it.
-        compare(Field::RingKind, word(48), own.kind.code().into())?;
+        // What is specific comes before the hash, which covers all of it. Bytes have
+        // no element to compare; of plain data the kind follows from the element.
+        let kinds = [word(48), own.kind.code().into()];
+        if kinds.contains(&RingKind::Bytes.code().into()) {
+            compare(Field::RingKind, kinds[0], kinds[1])?;
+        }
         compare(Field::ElementSize, word(24), own.element_size.into())?;
         compare(Field::ElementAlign, word(28), own.element_align.into())?;
+        compare(Field::RingKind, kinds[0], kinds[1])?;
         compare(Field::LayoutHash, u64_at(bytes, 32), own.layout_hash)?;
         let bits = u32_at(bytes, 52);
         let flags = Flags::from_bits(bits).ok_or(Reason::Mismatch(Mismatch {
@@ -508,27 +513,4 @@ fn prefix(kind: u32) -> [u8; FRAME_LEN] {
     put(&mut bytes, 8, &VERSION.to_le_bytes());
     put(&mut bytes, 12, &kind.to_le_bytes());
     bytes
-}
-
-/// Returns the length of the producer block of an index ring: 128 bytes of tail
-/// and padding, then the slots. Nothing for other kinds of ring, for a capacity that
-/// is no power of two, and for what overflows.
-///
-/// ```
-/// use memenpsf::frame::index_producer_len;
-/// use memenpsf::layout::{RingKind, Shape};
-///
-/// let len = |capacity| index_producer_len(&Shape::of::<u64>(RingKind::Index, capacity, ""));
-/// assert_eq!(len(1024), Some(128 + 8192));
-/// assert_eq!(len(1000), None);
-/// assert_eq!(len(1 << 63), None);
-/// ```
-pub fn index_producer_len(shape: &Shape) -> Option<u64> {
-    if shape.kind != RingKind::Index || !shape.capacity.is_power_of_two() {
-        return None;
-    }
-    shape
-        .capacity
-        .checked_mul(shape.element_size.into())?
-        .checked_add(crate::layout::SLOTS_OFFSET as u64)
 }

@@ -119,14 +119,17 @@ enum State {
 /// One side of one handshake.
 ///
 /// ```
-/// use memenpsf::frame::{Limits, index_producer_len};
+/// use memenpsf::frame::Limits;
 /// use memenpsf::handshake::{Handshake, Wants};
 /// use memenpsf::layout::{Header, RegionLayout, RingKind, Shape};
 /// use memenpsf::Name;
 ///
 /// let shape = Shape::of::<u64>(RingKind::Index, 16, "");
 /// let header = Header { shape, layout: RegionLayout::new(128 + 16 * 8, 4096)?, nonce: 1 };
-/// let limits = Limits { region: 4096, producer_len: index_producer_len };
+/// let limits = Limits {
+///     region: 4096,
+///     producer_len: |shape| shape.capacity.checked_mul(8)?.checked_add(128),
+/// };
 /// let mut client = Handshake::client(header, Name::new("client")?, limits);
 /// let mut server = Handshake::server(header, Name::new("server")?, limits);
 ///

@@ -24,6 +24,7 @@ mod bytes;
 mod typed;
 
 pub(crate) use bytes::Awaited;
+pub(crate) use typed::{Chunk, Consumer};
 
 /// What an [`Interface`](crate::Interface) carries: [`Plain`] data of one type, or
 /// `[u8]` for messages of any length ([`ByteInterface`](crate::ByteInterface)).

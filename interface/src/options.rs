@@ -19,6 +19,44 @@ pub const DEFAULT_BYTES: usize = 256 << 10;
 /// peer answers within milliseconds, and a stopped one is not to keep us.
 pub const DEFAULT_HANDSHAKE: Duration = Duration::from_secs(5);
 
+/// Which kind of ring carries plain data.
+///
+/// | | index | packed |
+/// |---|---|---|
+/// | elements | any | up to 56 bytes |
+/// | one message | two cache lines change hands | one does |
+/// | [`reserve`](crate::Interface::reserve) | one or two slices | a slice for each line |
+/// | capacity | a power of two | any |
+///
+/// ```
+/// use memenpsf::options::Ring;
+/// use memenpsf::{Interface, Options};
+/// use std::os::unix::net::UnixStream;
+///
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let options = Options::new().ring(Ring::Packed).capacity(1000);
+/// let other = options.clone();
+/// let other = std::thread::spawn(move || Interface::<u64>::establish(theirs, 0, &other));
+/// let mut interface = Interface::<u64>::establish(ours, 1, &options)?;
+/// let _other = other.join().unwrap()?;
+/// assert_eq!(interface.xmit_vectored(&[7; 1001])?, 1000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Ring {
+    /// The one that measured best for the element's size: packed where an element
+    /// and its flag fit into one cache line, which is up to 56 bytes (48 when it is
+    /// aligned to 16), index for all others. It follows from the type alone, so both
+    /// ends come to the same.
+    #[default]
+    Fitting,
+    /// An index ring: long runs of slots to fill in place.
+    Index,
+    /// A packed ring: element and flag travel together.
+    Packed,
+}
+
 /// What a connection is made with; every option has a default.
 ///
 /// ```
@@ -37,6 +75,7 @@ pub const DEFAULT_HANDSHAKE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     pub(crate) name: String,
+    pub(crate) ring: Ring,
     pub(crate) capacity: Option<usize>,
     pub(crate) max_message: Option<usize>,
     pub(crate) accepts: u64,
@@ -62,6 +101,7 @@ impl Options {
     pub fn new() -> Self {
         Self {
             name: String::new(),
+            ring: Ring::Fitting,
             capacity: None,
             max_message: None,
             accepts: u64::MAX,
@@ -83,11 +123,35 @@ impl Options {
     }
 
     /// Sets the number of slots of the outbound ring, of a
-    /// [`ByteInterface`](crate::ByteInterface) its number of bytes: a power of two.
-    /// The peer chooses the capacity of its own outbound ring.
+    /// [`ByteInterface`](crate::ByteInterface) its number of bytes: a power of two,
+    /// and any number for a ring that was chosen to be [packed](Ring::Packed). The
+    /// peer chooses the capacity of its own outbound ring.
     #[must_use]
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.capacity = Some(capacity);
+        self
+    }
+
+    /// Sets the kind of both rings, the same at both ends. Only for plain data.
+    ///
+    /// ```
+    /// use memenpsf::options::Ring;
+    /// use memenpsf::{Interface, Options};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// // By the rule, a `u64` goes into a packed ring.
+    /// let other = std::thread::spawn(move || Interface::<u64>::new("", 8, theirs, 0));
+    /// let options = Options::new().ring(Ring::Index);
+    /// let error = Interface::<u64>::establish(ours, 1, &options).unwrap_err();
+    /// let words = "the peer was refused: kind of ring is packed, expected index";
+    /// assert_eq!(error.to_string(), words);
+    /// # drop(other.join());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn ring(mut self, ring: Ring) -> Self {
+        self.ring = ring;
         self
     }
 

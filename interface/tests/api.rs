@@ -7,7 +7,8 @@ mod common;
 
 use std::fmt::Debug;
 
-use common::{Watchdog, let_the_clock_tick, pair, pair_of, until};
+use common::{RINGS, Watchdog, let_the_clock_tick, pair, pair_of, pair_over, until};
+use memenpsf::options::Ring;
 use memenpsf::{
     ControlError, Departure, Interface, Options, Plain, Receiver, RecvError, Role, TransmitError,
     Transmitter, XmitError,
@@ -18,105 +19,119 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 #[test]
 fn messages_arrive_once_and_in_order_in_both_directions() {
-    let (mut client, mut server) = pair_of::<u64>(8);
-    for round in 0..100 {
-        for n in 0..5 {
-            client.xmit(round * 10 + n).unwrap();
-            server.xmit(round * 1000 + n).unwrap();
+    for ring in RINGS {
+        let (mut client, mut server) = pair_over::<u64>(ring, 8);
+        for round in 0..100 {
+            for n in 0..5 {
+                client.xmit(round * 10 + n).unwrap();
+                server.xmit(round * 1000 + n).unwrap();
+            }
+            for n in 0..5 {
+                assert_eq!(server.recv(), Ok(Some(round * 10 + n)));
+                assert_eq!(client.recv(), Ok(Some(round * 1000 + n)));
+            }
+            assert_eq!(server.recv(), Ok(None));
+            assert_eq!(client.recv(), Ok(None));
         }
-        for n in 0..5 {
-            assert_eq!(server.recv(), Ok(Some(round * 10 + n)));
-            assert_eq!(client.recv(), Ok(Some(round * 1000 + n)));
-        }
-        assert_eq!(server.recv(), Ok(None));
-        assert_eq!(client.recv(), Ok(None));
     }
 }
 
 #[test]
 fn full_ring_gives_the_message_back_until_the_peer_receives() {
-    let (mut client, mut server) = pair_of::<u64>(4);
-    for n in 0..4 {
-        client.xmit(n).unwrap();
+    for ring in RINGS {
+        let (mut client, mut server) = pair_over::<u64>(ring, 4);
+        for n in 0..4 {
+            client.xmit(n).unwrap();
+        }
+        for _ in 0..1000 {
+            assert_eq!(client.xmit(77), Err(XmitError::Full(77)));
+        }
+        assert_eq!(server.recv(), Ok(Some(0)));
+        client.xmit(4).unwrap();
+        assert_eq!(client.xmit(78).unwrap_err().into_inner(), 78);
+        assert_eq!(server.recv_vectored(), Ok(vec![1, 2, 3, 4]));
     }
-    for _ in 0..1000 {
-        assert_eq!(client.xmit(77), Err(XmitError::Full(77)));
-    }
-    assert_eq!(server.recv(), Ok(Some(0)));
-    client.xmit(4).unwrap();
-    assert_eq!(client.xmit(78).unwrap_err().into_inner(), 78);
-    assert_eq!(server.recv_vectored(), Ok(vec![1, 2, 3, 4]));
 }
 
 #[test]
 fn xmit_vectored_takes_what_fits_and_none_when_full() {
-    let (mut client, mut server) = pair_of::<u64>(4);
-    client.xmit(0).unwrap();
-    assert_eq!(client.xmit_vectored(&[]), Ok(0));
-    assert_eq!(client.xmit_vectored(&[1, 2, 3, 4, 5]), Ok(3));
-    assert_eq!(client.xmit_vectored(&[4, 5]), Ok(0));
-    assert_eq!(server.recv_vectored(), Ok(vec![0, 1, 2, 3]));
-    assert_eq!(client.xmit_vectored(&[4, 5]), Ok(2));
-    assert_eq!(server.recv_vectored(), Ok(vec![4, 5]));
+    for ring in RINGS {
+        let (mut client, mut server) = pair_over::<u64>(ring, 4);
+        client.xmit(0).unwrap();
+        assert_eq!(client.xmit_vectored(&[]), Ok(0));
+        assert_eq!(client.xmit_vectored(&[1, 2, 3, 4, 5]), Ok(3));
+        assert_eq!(client.xmit_vectored(&[4, 5]), Ok(0));
+        assert_eq!(server.recv_vectored(), Ok(vec![0, 1, 2, 3]));
+        assert_eq!(client.xmit_vectored(&[4, 5]), Ok(2));
+        assert_eq!(server.recv_vectored(), Ok(vec![4, 5]));
+    }
 }
 
 #[test]
 fn commit_transmits_a_prefix_and_a_dropped_reservation_nothing() {
-    let (mut client, mut server) = pair_of::<u64>(4);
-    let mut slots = client.reserve(4).unwrap();
-    assert_eq!(slots.fill([1, 2, 3]), 3);
-    slots.commit(2);
-    assert_eq!(server.recv_vectored(), Ok(vec![1, 2]));
+    for ring in RINGS {
+        let (mut client, mut server) = pair_over::<u64>(ring, 4);
+        let mut slots = client.reserve(4).unwrap();
+        assert_eq!(slots.fill([1, 2, 3]), 3);
+        slots.commit(2);
+        assert_eq!(server.recv_vectored(), Ok(vec![1, 2]));
 
-    let mut slots = client.reserve(2).unwrap();
-    assert_eq!(slots.fill(8..), 2);
-    drop(slots);
-    assert_eq!(server.recv_vectored(), Ok(vec![]));
+        let mut slots = client.reserve(2).unwrap();
+        assert_eq!(slots.fill(8..), 2);
+        drop(slots);
+        assert_eq!(server.recv_vectored(), Ok(vec![]));
 
-    let mut slots = client.reserve(3).unwrap();
-    assert_eq!(slots.fill([4]), 1);
-    slots.commit_all();
-    assert_eq!(server.recv_vectored(), Ok(vec![4]));
+        let mut slots = client.reserve(3).unwrap();
+        assert_eq!(slots.fill([4]), 1);
+        slots.commit_all();
+        assert_eq!(server.recv_vectored(), Ok(vec![4]));
 
-    client.reserve(0).unwrap().commit(0);
-    assert!(client.reserve(0).unwrap().is_empty());
-    assert_eq!(server.recv_vectored(), Ok(vec![]));
+        client.reserve(0).unwrap().commit(0);
+        assert!(client.reserve(0).unwrap().is_empty());
+        assert_eq!(server.recv_vectored(), Ok(vec![]));
+    }
 }
 
 #[test]
-fn reservation_across_the_end_of_the_ring_comes_in_two_slices() {
-    let (mut client, mut server) = pair_of::<u64>(4);
-    client.xmit_vectored(&[0, 0, 0]).unwrap();
-    assert_eq!(server.recv_vectored().unwrap().len(), 3);
+fn reservation_comes_in_slices_from_end_to_beginning() {
+    // Of 16 slots, 12 are passed. An index ring goes on to its end; a packed one has
+    // 7 slots a line, and 5 of the second line are used.
+    for (ring, expected) in [(Ring::Index, &[4, 6][..]), (Ring::Packed, &[2, 7, 1])] {
+        let (mut client, mut server) = pair_over::<u64>(ring, 16);
+        client.xmit_vectored(&[0; 12]).unwrap();
+        assert_eq!(server.recv_vectored().unwrap().len(), 12);
 
-    let mut slots = client.reserve(3).unwrap();
-    assert_eq!((slots.len(), slots.is_empty()), (3, false));
-    let mut next = 10..;
-    let lens: Vec<_> = slots
-        .slices_mut()
-        .map(|slice| {
-            slice.fill_with(|| next.next().unwrap());
-            slice.len()
-        })
-        .collect();
-    assert_eq!(lens, [1, 2]);
-    slots.commit(3);
-    assert_eq!(server.recv_vectored(), Ok(vec![10, 11, 12]));
+        let mut slots = client.reserve(10).unwrap();
+        assert_eq!((slots.len(), slots.is_empty()), (10, false));
+        let mut next = 10..;
+        let lens: Vec<_> = slots
+            .slices_mut()
+            .map(|slice| {
+                slice.fill_with(|| next.next().unwrap());
+                slice.len()
+            })
+            .collect();
+        assert_eq!(lens, expected);
+        slots.commit(10);
+        assert_eq!(server.recv_vectored(), Ok((10..20).collect()));
+    }
 }
 
 #[test]
 fn reservation_of_more_than_is_vacant_tells_how_many_are() {
-    let (mut client, mut server) = pair_of::<u64>(4);
-    client.xmit(1).unwrap();
-    let too_few = |wanted, available| TransmitError::TooFew { wanted, available };
-    assert_eq!(client.reserve(4).unwrap_err(), too_few(4, 3));
-    assert_eq!(
-        client.reserve(usize::MAX).unwrap_err(),
-        too_few(usize::MAX, 3)
-    );
-    server.recv().unwrap();
-    client.reserve(4).unwrap().commit(0);
-    assert_eq!(client.reserve(5).unwrap_err(), too_few(5, 4));
+    for ring in RINGS {
+        let (mut client, mut server) = pair_over::<u64>(ring, 4);
+        client.xmit(1).unwrap();
+        let too_few = |wanted, available| TransmitError::TooFew { wanted, available };
+        assert_eq!(client.reserve(4).unwrap_err(), too_few(4, 3));
+        assert_eq!(
+            client.reserve(usize::MAX).unwrap_err(),
+            too_few(usize::MAX, 3)
+        );
+        server.recv().unwrap();
+        client.reserve(4).unwrap().commit(0);
+        assert_eq!(client.reserve(5).unwrap_err(), too_few(5, 4));
+    }
 }
 
 #[test]
@@ -130,41 +145,45 @@ fn commit_of_more_than_was_written_panics() {
 
 #[test]
 fn recv_into_appends_at_most_max() {
-    let (mut client, mut server) = pair_of::<u64>(8);
-    client.xmit_vectored(&[1, 2, 3, 4, 5]).unwrap();
-    let mut messages = vec![0];
-    assert_eq!(server.recv_into(&mut messages, 0), Ok(0));
-    assert_eq!(server.recv_into(&mut messages, 2), Ok(2));
-    assert_eq!(messages, [0, 1, 2]);
-    assert_eq!(server.recv_into(&mut messages, 9), Ok(3));
-    assert_eq!(server.recv_into(&mut messages, 9), Ok(0));
-    assert_eq!(messages, [0, 1, 2, 3, 4, 5]);
+    for ring in RINGS {
+        let (mut client, mut server) = pair_over::<u64>(ring, 8);
+        client.xmit_vectored(&[1, 2, 3, 4, 5]).unwrap();
+        let mut messages = vec![0];
+        assert_eq!(server.recv_into(&mut messages, 0), Ok(0));
+        assert_eq!(server.recv_into(&mut messages, 2), Ok(2));
+        assert_eq!(messages, [0, 1, 2]);
+        assert_eq!(server.recv_into(&mut messages, 9), Ok(3));
+        assert_eq!(server.recv_into(&mut messages, 9), Ok(0));
+        assert_eq!(messages, [0, 1, 2, 3, 4, 5]);
+    }
 }
 
 #[test]
 fn recv_vectored_returns_although_the_peer_never_stops() {
-    let _watchdog = Watchdog::new();
-    const CAPACITY: usize = 8;
-    let (mut client, mut server) = pair_of::<u64>(CAPACITY);
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            let mut next = 0;
-            while !matches!(client.xmit(next), Err(XmitError::Closed(..))) {
-                next = client.indices().write;
+    for ring in RINGS {
+        let _watchdog = Watchdog::new();
+        const CAPACITY: usize = 8;
+        let (mut client, mut server) = pair_over::<u64>(ring, CAPACITY);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut next = 0;
+                while !matches!(client.xmit(next), Err(XmitError::Closed(..))) {
+                    next = client.indices().write;
+                }
+            });
+            let mut expected = 0;
+            while expected < 100_000 {
+                let messages = server.recv_vectored().unwrap();
+                // One snapshot: more would mean that it looked again.
+                assert!(messages.len() <= CAPACITY);
+                for message in messages {
+                    assert_eq!(message, expected);
+                    expected += 1;
+                }
             }
+            drop(server);
         });
-        let mut expected = 0;
-        while expected < 100_000 {
-            let messages = server.recv_vectored().unwrap();
-            // One snapshot: more would mean that it looked again.
-            assert!(messages.len() <= CAPACITY);
-            for message in messages {
-                assert_eq!(message, expected);
-                expected += 1;
-            }
-        }
-        drop(server);
-    });
+    }
 }
 
 /// Transmits 0, 1, 2, ... and waits when the ring is full.
@@ -189,42 +208,46 @@ fn receive_all(receiver: &mut Receiver<u64>, count: u64) {
 
 #[test]
 fn split_halves_stream_a_million_messages_both_ways() {
-    let _watchdog = Watchdog::new();
-    const COUNT: u64 = 1_000_000;
-    let (client, server) = pair_of::<u64>(256);
-    std::thread::scope(|scope| {
-        for interface in [client, server] {
-            let (mut transmitter, mut receiver) = interface.split();
-            // Each thread hands its half back, so that nobody says goodbye
-            // before all is received.
-            scope.spawn(move || {
-                let receiving = std::thread::spawn(move || {
-                    receive_all(&mut receiver, COUNT);
-                    receiver
+    for ring in RINGS {
+        let _watchdog = Watchdog::new();
+        const COUNT: u64 = 1_000_000;
+        let (client, server) = pair_over::<u64>(ring, 256);
+        std::thread::scope(|scope| {
+            for interface in [client, server] {
+                let (mut transmitter, mut receiver) = interface.split();
+                // Each thread hands its half back, so that nobody says goodbye
+                // before all is received.
+                scope.spawn(move || {
+                    let receiving = std::thread::spawn(move || {
+                        receive_all(&mut receiver, COUNT);
+                        receiver
+                    });
+                    transmit_all(&mut transmitter, COUNT);
+                    let receiver = receiving.join().unwrap();
+                    assert_eq!(
+                        (transmitter.position(), receiver.position()),
+                        (COUNT, COUNT)
+                    );
                 });
-                transmit_all(&mut transmitter, COUNT);
-                let receiver = receiving.join().unwrap();
-                assert_eq!(
-                    (transmitter.position(), receiver.position()),
-                    (COUNT, COUNT)
-                );
-            });
-        }
-    });
+            }
+        });
+    }
 }
 
 #[test]
 fn connection_lives_as_long_as_either_half() {
-    let (client, mut server) = pair_of::<u64>(8);
-    let (mut transmitter, receiver) = client.split();
-    drop(receiver);
-    let_the_clock_tick();
-    assert_eq!(server.recv(), Ok(None));
-    transmitter.xmit(1).unwrap();
-    assert_eq!(server.recv(), Ok(Some(1)));
-    drop(transmitter);
-    let end = until(|| server.recv().err());
-    assert_eq!(end, RecvError::Closed(Departure::Closed));
+    for ring in RINGS {
+        let (client, mut server) = pair_over::<u64>(ring, 8);
+        let (mut transmitter, receiver) = client.split();
+        drop(receiver);
+        let_the_clock_tick();
+        assert_eq!(server.recv(), Ok(None));
+        transmitter.xmit(1).unwrap();
+        assert_eq!(server.recv(), Ok(Some(1)));
+        drop(transmitter);
+        let end = until(|| server.recv().err());
+        assert_eq!(end, RecvError::Closed(Departure::Closed));
+    }
 }
 
 #[test]
@@ -266,31 +289,33 @@ fn accessors_tell_names_roles_capacities_and_peers() {
 
 #[test]
 fn indices_and_stats_count_each_call() {
-    let (mut client, mut server) = pair_of::<u64>(4);
-    assert_eq!(client.stats().transmitted, 0);
-    assert_eq!(client.xmit_vectored(&[1, 2, 3, 4, 5]), Ok(4));
-    client.xmit(5).unwrap_err();
-    client.xmit_vectored(&[5]).unwrap();
-    client.reserve(1).unwrap_err();
-    server.recv().unwrap();
-    assert_eq!((client.indices().write, client.indices().read), (4, 0));
-    assert_eq!((server.indices().write, server.indices().read), (0, 1));
-    assert_eq!(server.recv_vectored().unwrap().len(), 3);
-    for _ in 0..5 {
+    for ring in RINGS {
+        let (mut client, mut server) = pair_over::<u64>(ring, 4);
+        assert_eq!(client.stats().transmitted, 0);
+        assert_eq!(client.xmit_vectored(&[1, 2, 3, 4, 5]), Ok(4));
+        client.xmit(5).unwrap_err();
+        client.xmit_vectored(&[5]).unwrap();
+        client.reserve(1).unwrap_err();
         server.recv().unwrap();
-        server.recv_vectored().unwrap();
-    }
-    client.send_ctrl_msg([1, 2]).unwrap();
-    server.recv_ctrl_msg().unwrap();
+        assert_eq!((client.indices().write, client.indices().read), (4, 0));
+        assert_eq!((server.indices().write, server.indices().read), (0, 1));
+        assert_eq!(server.recv_vectored().unwrap().len(), 3);
+        for _ in 0..5 {
+            server.recv().unwrap();
+            server.recv_vectored().unwrap();
+        }
+        client.send_ctrl_msg([1, 2]).unwrap();
+        server.recv_ctrl_msg().unwrap();
 
-    let (ours, theirs) = (client.stats(), server.stats());
-    assert_eq!((ours.transmitted, ours.received), (4, 0));
-    assert_eq!((theirs.transmitted, theirs.received), (0, 4));
-    assert_eq!((ours.full, ours.empty), (3, 0));
-    assert_eq!((theirs.full, theirs.empty), (0, 10));
-    assert_eq!((ours.control_sent, ours.control_received), (1, 0));
-    assert_eq!((theirs.control_sent, theirs.control_received), (0, 1));
-    assert!(theirs.looks > 0);
+        let (ours, theirs) = (client.stats(), server.stats());
+        assert_eq!((ours.transmitted, ours.received), (4, 0));
+        assert_eq!((theirs.transmitted, theirs.received), (0, 4));
+        assert_eq!((ours.full, ours.empty), (3, 0));
+        assert_eq!((theirs.full, theirs.empty), (0, 10));
+        assert_eq!((ours.control_sent, ours.control_received), (1, 0));
+        assert_eq!((theirs.control_sent, theirs.control_received), (0, 1));
+        assert!(theirs.looks > 0);
+    }
 }
 
 #[test]
@@ -362,19 +387,21 @@ fn elements_of_every_size_and_alignment_arrive_whole() {
 
 #[test]
 fn control_messages_arrive_in_order_beside_the_rings() {
-    let (mut client, mut server) = pair_of::<u64>(4);
-    assert_eq!(client.recv_ctrl_msg().unwrap(), None);
-    for n in 0..100 {
-        client.send_ctrl_msg([n, !n]).unwrap();
-        server.send_ctrl_msg([!n, n]).unwrap();
+    for ring in RINGS {
+        let (mut client, mut server) = pair_over::<u64>(ring, 4);
+        assert_eq!(client.recv_ctrl_msg().unwrap(), None);
+        for n in 0..100 {
+            client.send_ctrl_msg([n, !n]).unwrap();
+            server.send_ctrl_msg([!n, n]).unwrap();
+        }
+        client.xmit(1).unwrap();
+        assert_eq!(server.recv(), Ok(Some(1)));
+        for n in 0..100 {
+            assert_eq!(server.recv_ctrl_msg().unwrap(), Some([n, !n]));
+            assert_eq!(client.recv_ctrl_msg().unwrap(), Some([!n, n]));
+        }
+        assert_eq!(server.recv_ctrl_msg().unwrap(), None);
     }
-    client.xmit(1).unwrap();
-    assert_eq!(server.recv(), Ok(Some(1)));
-    for n in 0..100 {
-        assert_eq!(server.recv_ctrl_msg().unwrap(), Some([n, !n]));
-        assert_eq!(client.recv_ctrl_msg().unwrap(), Some([!n, n]));
-    }
-    assert_eq!(server.recv_ctrl_msg().unwrap(), None);
 }
 
 /// The n-th control message of a long run.
@@ -399,61 +426,69 @@ fn send_unread(client: &mut Interface<u64>, server: &mut Interface<u64>, count: 
 
 #[test]
 fn more_control_messages_than_the_inbox_holds_all_arrive_in_order() {
-    const COUNT: u64 = 1200;
-    let (mut client, mut server) = pair_of::<u64>(4);
-    send_unread(&mut client, &mut server, COUNT);
-    for n in 0..COUNT {
-        assert_eq!(server.recv_ctrl_msg().unwrap(), Some(numbered(n)));
+    for ring in RINGS {
+        const COUNT: u64 = 1200;
+        let (mut client, mut server) = pair_over::<u64>(ring, 4);
+        send_unread(&mut client, &mut server, COUNT);
+        for n in 0..COUNT {
+            assert_eq!(server.recv_ctrl_msg().unwrap(), Some(numbered(n)));
+        }
+        assert_eq!(server.recv_ctrl_msg().unwrap(), None);
     }
-    assert_eq!(server.recv_ctrl_msg().unwrap(), None);
 }
 
 #[test]
 fn control_messages_beyond_the_inbox_survive_the_peers_close() {
-    const COUNT: u64 = 1200;
-    let (mut client, mut server) = pair_of::<u64>(4);
-    send_unread(&mut client, &mut server, COUNT);
-    client.close();
-    // The receiver learns of the end before any control message is taken.
-    let end = until(|| server.recv().err());
-    assert_eq!(end, RecvError::Closed(Departure::Closed));
-    for n in 0..COUNT {
-        assert_eq!(server.recv_ctrl_msg().unwrap(), Some(numbered(n)));
+    for ring in RINGS {
+        const COUNT: u64 = 1200;
+        let (mut client, mut server) = pair_over::<u64>(ring, 4);
+        send_unread(&mut client, &mut server, COUNT);
+        client.close();
+        // The receiver learns of the end before any control message is taken.
+        let end = until(|| server.recv().err());
+        assert_eq!(end, RecvError::Closed(Departure::Closed));
+        for n in 0..COUNT {
+            assert_eq!(server.recv_ctrl_msg().unwrap(), Some(numbered(n)));
+        }
+        let end = server.recv_ctrl_msg().unwrap_err();
+        assert!(matches!(end, ControlError::Closed(Departure::Closed)));
     }
-    let end = server.recv_ctrl_msg().unwrap_err();
-    assert!(matches!(end, ControlError::Closed(Departure::Closed)));
 }
 
 #[test]
 fn control_message_to_a_peer_that_never_reads_is_refused_as_full() {
-    let (mut client, mut server) = pair_of::<u64>(4);
-    let mut sent = 0;
-    let error = loop {
-        match client.send_ctrl_msg(numbered(sent)) {
-            Ok(()) => sent += 1,
-            Err(error) => break error,
+    for ring in RINGS {
+        let (mut client, mut server) = pair_over::<u64>(ring, 4);
+        let mut sent = 0;
+        let error = loop {
+            match client.send_ctrl_msg(numbered(sent)) {
+                Ok(()) => sent += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, ControlError::Full), "{error}");
+        // The rings are not affected.
+        client.xmit(1).unwrap();
+        assert_eq!(server.recv(), Ok(Some(1)));
+        for n in 0..sent {
+            assert_eq!(server.recv_ctrl_msg().unwrap(), Some(numbered(n)));
         }
-    };
-    assert!(matches!(error, ControlError::Full), "{error}");
-    // The rings are not affected.
-    client.xmit(1).unwrap();
-    assert_eq!(server.recv(), Ok(Some(1)));
-    for n in 0..sent {
-        assert_eq!(server.recv_ctrl_msg().unwrap(), Some(numbered(n)));
+        client.send_ctrl_msg([9, 9]).unwrap();
+        assert_eq!(server.recv_ctrl_msg().unwrap(), Some([9, 9]));
     }
-    client.send_ctrl_msg([9, 9]).unwrap();
-    assert_eq!(server.recv_ctrl_msg().unwrap(), Some([9, 9]));
 }
 
 #[test]
 fn control_message_to_a_closed_peer_tells_how_it_left() {
-    let (mut client, server) = pair_of::<u64>(4);
-    server.close();
-    for _ in 0..3 {
-        let error = client.send_ctrl_msg([1, 2]).unwrap_err();
-        assert!(
-            matches!(error, ControlError::Closed(Departure::Closed)),
-            "{error}"
-        );
+    for ring in RINGS {
+        let (mut client, server) = pair_over::<u64>(ring, 4);
+        server.close();
+        for _ in 0..3 {
+            let error = client.send_ctrl_msg([1, 2]).unwrap_err();
+            assert!(
+                matches!(error, ControlError::Closed(Departure::Closed)),
+                "{error}"
+            );
+        }
     }
 }

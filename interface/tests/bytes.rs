@@ -325,7 +325,7 @@ fn bytes_and_plain_data_refuse_each_other_in_words() {
         let server = scope.spawn(|| Interface::<u8>::new("", 64, theirs, 1));
         let client = ByteInterface::new("", 64, ours, 0).unwrap_err();
         let server = server.join().unwrap().unwrap_err();
-        let words = "kind of ring is bytes, expected index";
+        let words = "kind of ring is bytes, expected packed";
         assert_eq!(client.to_string(), format!("the peer refused: {words}"));
         assert_eq!(server.to_string(), format!("the peer was refused: {words}"));
     });
@@ -585,7 +585,7 @@ fn server_serves_clients_of_bytes_by_events_and_by_accept() {
         let Some(Event::Failed(..)) = server.poll(Some(HANG)).unwrap() else {
             panic!();
         };
-        let words = "the peer refused: kind of ring is index, expected bytes";
+        let words = "the peer refused: kind of ring is packed, expected bytes";
         assert_eq!(stranger.join().unwrap().to_string(), words);
     });
 }

@@ -6,9 +6,7 @@
 )]
 
 use memenpsf::error::Field;
-use memenpsf::frame::{
-    FRAME_LEN, Flags, Hello, Limits, encode_accept, encode_refusal, index_producer_len,
-};
+use memenpsf::frame::{FRAME_LEN, Flags, Hello, Limits, encode_accept, encode_refusal};
 use memenpsf::handshake::{Handshake, Wants};
 use memenpsf::layout::{Header, RegionLayout, RingKind, Shape};
 use memenpsf::{HandshakeError, Mismatch, Name, Reason, Refusal, Role};
@@ -27,7 +25,11 @@ fn header(capacity: u64, nonce: u64) -> Header {
 fn limits() -> Limits {
     Limits {
         region: LIMIT,
-        producer_len: index_producer_len,
+        producer_len: |shape| {
+            let capacity = usize::try_from(shape.capacity).ok()?;
+            let block = memenpsf_ring::index::producer_block::<u64>(capacity).ok()?;
+            Some(block.size() as u64)
+        },
     }
 }
 

@@ -11,10 +11,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::forger::Forger;
-use common::{Watchdog, first_frame, holdings, let_the_clock_tick, limits, pair_of, until};
+use common::{
+    Watchdog, first_frame, header_of, holdings, let_the_clock_tick, limits, pair_of, until,
+};
 use memenpsf::control::Control;
 use memenpsf::error::Field;
-use memenpsf::layout::Header;
+use memenpsf::layout::{Header, RingKind};
+use memenpsf::options::Ring;
 use memenpsf::region::OwnRegion;
 use memenpsf::{
     ConnectError, ControlError, ControlViolation, Departure, HandshakeError, Interface, Name,
@@ -26,19 +29,29 @@ use proptest::prelude::*;
 
 const CAPACITY: u64 = 8;
 
-/// Connects a victim with a forger, whose ring has as many slots as the victim's.
+/// Connects a victim with a forger, whose index ring has as many slots as the
+/// victim's.
 fn victim() -> (Interface<u64>, Forger) {
-    let (victim, forger, _) = victim_with_socket();
+    victim_over(Ring::Index)
+}
+
+/// Connects a victim with a forger over one kind of ring.
+fn victim_over(ring: Ring) -> (Interface<u64>, Forger) {
+    let (victim, forger, _) = victim_with_socket(ring);
     (victim, forger)
 }
 
 /// Returns the victim's socket as well.
-fn victim_with_socket() -> (Interface<u64>, Forger, UnixStream) {
+fn victim_with_socket(ring: Ring) -> (Interface<u64>, Forger, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let socket = ours.try_clone().unwrap();
+    let kind = match ring {
+        Ring::Packed => RingKind::Packed,
+        _ => RingKind::Index,
+    };
     std::thread::scope(|scope| {
-        let forger = scope.spawn(|| Forger::connect(theirs, first_frame().1, limits()));
-        let options = Options::new().capacity(8).region_limit(1 << 20);
+        let forger = scope.spawn(|| Forger::connect(theirs, header_of(kind), limits()));
+        let options = Options::new().ring(ring).capacity(8).region_limit(1 << 20);
         let victim = Interface::accept_with(ours, &options).unwrap();
         (victim, forger.join().unwrap(), socket)
     })
@@ -57,7 +70,7 @@ fn assert_poisoned(victim: &mut Interface<u64>, forger: &Forger, violation: Viol
         // Positions that would be legal, and others.
         forger.tail().store(round % 9, Ordering::Relaxed);
         forger.head().store(
-            forger.victims_tail().wrapping_sub(round % 2),
+            victim.indices().write.wrapping_sub(round % 2),
             Ordering::Relaxed,
         );
         assert_eq!(victim.recv(), Err(RecvError::Violation(violation)));
@@ -236,10 +249,139 @@ fn tail_that_retreats_below_what_was_promised_is_a_violation() {
     ));
 }
 
+// --- lines of a packed ring ---
+
+/// Offset of the second line, and its number of slots.
+const SECOND: usize = 64;
+const LINE: u64 = 7;
+
+/// A header of a line: the lap and how many elements it has.
+fn line(lap: u64, count: u64) -> u64 {
+    lap << 32 | count
+}
+
+#[test]
+fn forger_that_keeps_the_rules_of_lines_is_an_honest_peer() {
+    let (mut victim, forger) = victim_over(Ring::Packed);
+    for n in 0..LINE {
+        forger
+            .word(8 + 8 * usize::try_from(n).unwrap())
+            .store(10 + n, Ordering::Relaxed);
+    }
+    forger.word(0).store(line(1, 2), Ordering::Release);
+    assert_eq!(victim.recv_vectored(), Ok(vec![10, 11]));
+    forger.word(0).store(line(1, LINE), Ordering::Release);
+    forger.word(SECOND).store(line(1, 1), Ordering::Release);
+    assert_eq!(victim.recv_vectored(), Ok(vec![12, 13, 14, 15, 16, 0]));
+    assert_eq!(victim.xmit_vectored(&[0; 9]), Ok(8));
+    assert_eq!(victim.xmit(1), Err(XmitError::Full(1)));
+    assert_eq!(forger.victims_word(0), line(1, LINE));
+    assert_eq!(forger.victims_word(SECOND), line(1, 1));
+    forger.head().store(8, Ordering::Release);
+    assert_eq!(victim.xmit(1), Ok(()));
+}
+
+#[test]
+fn line_that_is_no_line_poisons_the_connection() {
+    let mut bystander = Bystander::new();
+    let calls: [fn(&mut Interface<u64>) -> RecvError; 3] = [
+        |victim| victim.recv().unwrap_err(),
+        |victim| victim.recv_vectored().unwrap_err(),
+        |victim| victim.recv_into(&mut Vec::new(), 1).unwrap_err(),
+    ];
+    // The forger has sent 3, all of which the victim has received.
+    let headers = [
+        line(1, 2),
+        line(1, LINE + 1),
+        line(1, u64::from(u32::MAX)),
+        line(2, 3),
+        line(2, 4),
+        line(0, 4),
+        line(u64::from(u32::MAX), 4),
+        0,
+        u64::MAX,
+    ];
+    for header in headers {
+        for call in calls {
+            let (mut victim, forger) = victim_over(Ring::Packed);
+            forger.word(0).store(line(1, 3), Ordering::Relaxed);
+            assert_eq!(victim.recv_vectored().unwrap().len(), 3);
+            forger.word(0).store(header, Ordering::Relaxed);
+            let violation = Violation::Ring(RingViolation::Line {
+                lap: u32::try_from(header >> 32).unwrap(),
+                count: header & u64::from(u32::MAX),
+                expected: 1,
+                previous: 3,
+                most: LINE,
+            });
+            assert_eq!(call(&mut victim), RecvError::Violation(violation));
+            assert_poisoned(&mut victim, &forger, violation);
+            assert_eq!(forger.read_to_end(), []);
+        }
+    }
+    bystander.assert_unharmed();
+}
+
+#[test]
+fn line_beyond_the_capacity_is_a_violation() {
+    // Two lines have 14 slots, and the capacity is 8.
+    let (victim, forger) = victim_over(Ring::Packed);
+    let (_transmitter, mut receiver) = victim.split();
+    forger.word(0).store(line(1, LINE), Ordering::Relaxed);
+    forger.word(SECOND).store(line(1, 1), Ordering::Relaxed);
+    assert_eq!(receiver.slots(), 8);
+    forger.word(SECOND).store(line(1, 2), Ordering::Relaxed);
+    // It is not looked at again before there is room for it.
+    assert_eq!(receiver.slots(), 8);
+
+    let (victim, forger) = victim_over(Ring::Packed);
+    let (_transmitter, mut receiver) = victim.split();
+    forger.word(0).store(line(1, LINE), Ordering::Relaxed);
+    forger.word(SECOND).store(line(1, 2), Ordering::Relaxed);
+    assert_eq!(receiver.slots(), 0);
+    let violation = Violation::Ring(RingViolation::Line {
+        lap: 1,
+        count: 2,
+        expected: 1,
+        previous: 0,
+        most: 1,
+    });
+    for _ in 0..100 {
+        assert_eq!(receiver.recv(), Err(RecvError::Violation(violation)));
+    }
+}
+
+#[test]
+fn head_of_a_packed_ring_is_checked_by_every_call_that_transmits() {
+    let calls: [fn(&mut Interface<u64>) -> TransmitError; 3] = [
+        |victim| victim.xmit(1).unwrap_err().into(),
+        |victim| victim.xmit_vectored(&[1]).unwrap_err(),
+        |victim| victim.reserve(1).unwrap_err(),
+    ];
+    for head in [9, 16, 1 << 32, 1 << 63, u64::MAX] {
+        for call in calls {
+            let (mut victim, forger) = victim_over(Ring::Packed);
+            assert_eq!(victim.xmit_vectored(&[0; 8]), Ok(8));
+            forger.head().store(head, Ordering::Relaxed);
+            let violation = Violation::Ring(RingViolation::Head {
+                head,
+                previous: 0,
+                tail: 8,
+            });
+            assert_eq!(call(&mut victim), TransmitError::Violation(violation));
+            assert_poisoned(&mut victim, &forger, violation);
+        }
+    }
+}
+
+// --- anything ---
+
 /// What a forger writes, and what the victim does.
 #[derive(Debug, Clone)]
 enum Move {
     Tail(u64),
+    /// The header of the first or the second line.
+    Line(bool, u64),
     Head(u64),
     Xmit(usize),
     Reserve(usize),
@@ -249,8 +391,10 @@ enum Move {
 fn moves() -> impl Strategy<Value = Vec<Move>> {
     // Mostly near what is legal, so that the rings live for a while.
     let position = prop_oneof![4 => 0..24_u64, 1 => any::<u64>(), 1 => (0..9_u64).prop_map(|n| 0_u64.wrapping_sub(n))];
+    let header = prop_oneof![4 => (1..3_u64, 0..9_u64).prop_map(|(lap, count)| line(lap, count)), 1 => any::<u64>()];
     let one = prop_oneof![
         position.clone().prop_map(Move::Tail),
+        (any::<bool>(), header).prop_map(|(second, header)| Move::Line(second, header)),
         position.prop_map(Move::Head),
         (0..12_usize).prop_map(Move::Xmit),
         (0..12_usize).prop_map(Move::Reserve),
@@ -260,16 +404,23 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
-    fn positions_of_any_kind_end_in_an_error_that_stays(moves in moves()) {
-        let (mut victim, forger) = victim();
+    fn positions_of_any_kind_end_in_an_error_that_stays(
+        ring in proptest::sample::select(&common::RINGS),
+        moves in moves(),
+    ) {
+        let (mut victim, forger) = victim_over(ring);
         let mut sending = None;
         let mut receiving = None;
         for step in moves {
             match step {
                 Move::Tail(tail) => forger.tail().store(tail, Ordering::Relaxed),
+                Move::Line(second, header) => {
+                    let at = if second { SECOND } else { 0 };
+                    forger.word(at).store(header, Ordering::Relaxed);
+                }
                 Move::Head(head) => forger.head().store(head, Ordering::Relaxed),
                 Move::Xmit(count) => {
                     let before = victim.indices().write;
@@ -379,7 +530,7 @@ fn descriptors_after_the_handshake_poison_the_connection_and_are_closed() {
             let null = std::fs::File::open("/dev/null").unwrap();
             let before = holdings();
             for count in [1, 2, 253] {
-                let (mut victim, forger, socket) = victim_with_socket();
+                let (mut victim, forger, socket) = victim_with_socket(Ring::Index);
                 let_descriptors_in(&socket);
                 let fds = vec![null.as_fd(); count];
                 // A well-formed frame goes with them.
@@ -447,7 +598,7 @@ fn flood_of_wakes_keeps_no_call_from_its_work() {
 #[test]
 fn one_call_reads_a_bounded_share_of_a_flood() {
     use nix::sys::socket::{MsgFlags, recv};
-    let (mut victim, forger, socket) = victim_with_socket();
+    let (mut victim, forger, socket) = victim_with_socket(Ring::Index);
     forger.stream.set_nonblocking(true).unwrap();
     let flood = Control::Wake.encode().repeat(512);
     let mut sent = 0;

@@ -157,16 +157,18 @@ fn start() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 800, ..ProptestConfig::default() })]
 
     #[test]
     fn interfaces_equal_two_queues(
+        ring in proptest::sample::select(&common::RINGS),
         logs in (0..=4_u32, 0..=4_u32),
         start in start(),
         calls in proptest::collection::vec((any::<bool>(), call()), 1..200),
     ) {
         let capacities = [1_usize << logs.0, 1 << logs.1];
-        let options = capacities.map(|c| Options::new().capacity(c).start_at(start));
+        let options = Options::new().ring(ring).start_at(start);
+        let options = capacities.map(|capacity| options.clone().capacity(capacity));
         let (mut client, mut server) = common::pair::<u64>(&options[0], &options[1]);
         let [mut there, mut back] = capacities.map(Direction::new);
         for (at_client, call) in &calls {

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use common::process::{Child, Part, Place};
-use common::{HANG, holdings, let_the_clock_tick, until};
+use common::{HANG, RINGS, holdings, let_the_clock_tick, until};
+use memenpsf::options::Ring;
 use memenpsf::{Departure, Interface, Options, RecvError, XmitError};
 use nix::sys::signal::Signal;
 
@@ -76,8 +77,9 @@ impl Exchange {
     }
 }
 
-fn options() -> Options {
-    Options::new().capacity(CAPACITY).wait_for_server(HANG)
+fn options(ring: Ring) -> Options {
+    let options = Options::new().ring(ring).capacity(CAPACITY);
+    options.wait_for_server(HANG)
 }
 
 // --- what a child does ---
@@ -88,8 +90,13 @@ fn child() {
     let Some(part) = Part::of_this_process() else {
         return;
     };
-    let mut interface = Interface::connect_with(&part.address, &options()).unwrap();
-    match &*part.role {
+    let (role, ring) = part.role.split_once(" over ").unwrap();
+    let ring = match ring {
+        "Packed" => Ring::Packed,
+        _ => Ring::Index,
+    };
+    let mut interface = Interface::connect_with(&part.address, &options(ring)).unwrap();
+    match role {
         "exchange" => Exchange::default().finish(&mut interface),
         // Until killed.
         "produce" => produce(&mut interface, part.note.word()),
@@ -125,9 +132,9 @@ fn consume(interface: &mut Interface<Message>, note: &AtomicU64) {
 
 // --- and what starts it ---
 
-/// Starts a child in a role, and takes its connection.
-fn start(place: &Place, role: &str) -> (Child, Interface<Message>) {
-    place.start(role, &options())
+/// Starts a child in a role, and takes its connection over a kind of ring.
+fn start(place: &Place, role: &str, ring: Ring) -> (Child, Interface<Message>) {
+    place.start(&format!("{role} over {ring:?}"), &options(ring))
 }
 
 /// Receives until the end, and returns the number of messages and the end. They
@@ -162,111 +169,121 @@ fn random(limit: u64) -> u64 {
 
 #[test]
 fn unrelated_processes_exchange_numbered_messages_both_ways() {
-    let place = Place::new();
-    let (child, mut interface) = start(&place, "exchange");
-    assert_eq!(interface.peer().credentials().pid, Some(child.id()));
-    Exchange::default().finish(&mut interface);
-    child.finish();
-    // It has said goodbye.
-    let (_, end) = drain(&mut interface, 0);
-    assert_eq!(end, RecvError::Closed(Departure::Closed));
+    for ring in RINGS {
+        let place = Place::new();
+        let (child, mut interface) = start(&place, "exchange", ring);
+        assert_eq!(interface.peer().credentials().pid, Some(child.id()));
+        Exchange::default().finish(&mut interface);
+        child.finish();
+        // It has said goodbye.
+        let (_, end) = drain(&mut interface, 0);
+        assert_eq!(end, RecvError::Closed(Departure::Closed));
+    }
 }
 
 #[test]
 fn killed_producer_leaves_an_exact_prefix_and_then_gone() {
-    let place = Place::new();
-    for _ in 0..30 {
-        let (child, mut interface) = start(&place, "produce");
-        let note = place.note();
-        let mut exchange = Exchange::default();
-        let enough = random(5000);
-        until(|| {
-            exchange.receive(&mut interface);
-            (exchange.received >= enough).then_some(())
-        });
-        child.kill();
-        let (received, end) = drain(&mut interface, exchange.received);
-        let noted = note.word().load(Ordering::Acquire);
-        // What was transmitted and not yet noted is one message at most.
-        assert!(
-            (noted..=noted + 1).contains(&received),
-            "noted {noted}, received {received}"
-        );
-        assert_eq!(end, GONE);
+    for ring in RINGS {
+        let place = Place::new();
+        for _ in 0..15 {
+            let (child, mut interface) = start(&place, "produce", ring);
+            let note = place.note();
+            let mut exchange = Exchange::default();
+            let enough = random(5000);
+            until(|| {
+                exchange.receive(&mut interface);
+                (exchange.received >= enough).then_some(())
+            });
+            child.kill();
+            let (received, end) = drain(&mut interface, exchange.received);
+            let noted = note.word().load(Ordering::Acquire);
+            // What was transmitted and not yet noted is one message at most.
+            assert!(
+                (noted..=noted + 1).contains(&received),
+                "noted {noted}, received {received}"
+            );
+            assert_eq!(end, GONE);
+        }
     }
 }
 
 #[test]
 fn ring_of_a_dead_process_is_read_to_its_last_message() {
-    let place = Place::new();
-    let (child, mut interface) = start(&place, "produce");
-    let note = place.note();
-    let full = CAPACITY as u64;
-    until(|| (note.word().load(Ordering::Acquire) == full).then_some(()));
-    child.kill();
-    // The child's memory is mapped here alone now.
-    assert_eq!(drain(&mut interface, 0), (full, GONE));
-    let message = numbered(0);
-    assert_eq!(
-        until(|| interface.xmit(message).err()),
-        XmitError::Closed(message, Departure::Gone)
-    );
+    for ring in RINGS {
+        let place = Place::new();
+        let (child, mut interface) = start(&place, "produce", ring);
+        let note = place.note();
+        let full = CAPACITY as u64;
+        until(|| (note.word().load(Ordering::Acquire) == full).then_some(()));
+        child.kill();
+        // The child's memory is mapped here alone now.
+        assert_eq!(drain(&mut interface, 0), (full, GONE));
+        let message = numbered(0);
+        assert_eq!(
+            until(|| interface.xmit(message).err()),
+            XmitError::Closed(message, Departure::Gone)
+        );
+    }
 }
 
 #[test]
 fn killed_consumer_ends_the_producer_which_keeps_its_message() {
-    let place = Place::new();
-    for _ in 0..30 {
-        let (child, mut interface) = start(&place, "consume");
-        let note = place.note();
-        let mut exchange = Exchange::default();
-        let enough = random(5000);
-        until(|| {
-            exchange.send(&mut interface);
-            (exchange.sent >= enough).then_some(())
-        });
-        child.kill();
-        let error = until(|| match interface.xmit(numbered(exchange.sent)) {
-            Ok(()) => {
-                exchange.sent += 1;
-                None
-            }
-            Err(XmitError::Full(_)) => None,
-            Err(error) => Some(error),
-        });
-        let message = numbered(exchange.sent);
-        assert_eq!(error, XmitError::Closed(message, Departure::Gone));
-        // The child had found nothing wrong.
-        assert!(note.word().load(Ordering::Acquire) <= exchange.sent);
-        assert_eq!(interface.recv(), Err(GONE));
+    for ring in RINGS {
+        let place = Place::new();
+        for _ in 0..15 {
+            let (child, mut interface) = start(&place, "consume", ring);
+            let note = place.note();
+            let mut exchange = Exchange::default();
+            let enough = random(5000);
+            until(|| {
+                exchange.send(&mut interface);
+                (exchange.sent >= enough).then_some(())
+            });
+            child.kill();
+            let error = until(|| match interface.xmit(numbered(exchange.sent)) {
+                Ok(()) => {
+                    exchange.sent += 1;
+                    None
+                }
+                Err(XmitError::Full(_)) => None,
+                Err(error) => Some(error),
+            });
+            let message = numbered(exchange.sent);
+            assert_eq!(error, XmitError::Closed(message, Departure::Gone));
+            // The child had found nothing wrong.
+            assert!(note.word().load(Ordering::Acquire) <= exchange.sent);
+            assert_eq!(interface.recv(), Err(GONE));
+        }
     }
 }
 
 #[test]
 fn stopped_process_loses_nothing_and_counts_as_alive() {
-    let place = Place::new();
-    let (child, mut interface) = start(&place, "exchange");
-    let mut exchange = Exchange::default();
-    for pause in [1_000, 30_000, 60_000] {
-        until(|| {
-            exchange.send(&mut interface);
-            exchange.receive(&mut interface);
-            (exchange.received >= pause).then_some(())
-        });
-        child.signal(Signal::SIGSTOP);
-        child.wait_until_stopped();
-        while exchange.receive(&mut interface) {}
-        // The other way round, its ring fills, and that is all.
-        while exchange.send(&mut interface) {}
-        for _ in 0..5 {
-            let_the_clock_tick();
-            assert!(!exchange.receive(&mut interface));
-            assert!(!exchange.send(&mut interface));
+    for ring in RINGS {
+        let place = Place::new();
+        let (child, mut interface) = start(&place, "exchange", ring);
+        let mut exchange = Exchange::default();
+        for pause in [1_000, 30_000, 60_000] {
+            until(|| {
+                exchange.send(&mut interface);
+                exchange.receive(&mut interface);
+                (exchange.received >= pause).then_some(())
+            });
+            child.signal(Signal::SIGSTOP);
+            child.wait_until_stopped();
+            while exchange.receive(&mut interface) {}
+            // The other way round, its ring fills, and that is all.
+            while exchange.send(&mut interface) {}
+            for _ in 0..5 {
+                let_the_clock_tick();
+                assert!(!exchange.receive(&mut interface));
+                assert!(!exchange.send(&mut interface));
+            }
+            child.signal(Signal::SIGCONT);
         }
-        child.signal(Signal::SIGCONT);
+        exchange.finish(&mut interface);
+        child.finish();
     }
-    exchange.finish(&mut interface);
-    child.finish();
 }
 
 #[test]
@@ -277,7 +294,8 @@ fn fifty_connections_leave_no_descriptor_and_no_mapping_behind() {
             let place = Place::new();
             let before = holdings();
             for round in 0..50_u64 {
-                let (child, mut interface) = start(&place, "produce");
+                let ring = RINGS[usize::from(round % 4 < 2)];
+                let (child, mut interface) = start(&place, "produce", ring);
                 let mut exchange = Exchange::default();
                 until(|| {
                     exchange.receive(&mut interface);

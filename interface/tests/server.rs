@@ -435,7 +435,7 @@ fn memory_beyond_the_limit_is_refused_in_words() {
     let error = site.answer(greedy).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the peer refused: the region needs 45056 bytes, the limit is 23616: \
+        "the peer refused: the region needs 49152 bytes, the limit is 23616: \
          both regions count, and other clients leave so much of 40000"
     );
     let modest = site.dial(&Options::new().capacity(512));
@@ -453,7 +453,7 @@ fn region_beyond_the_limit_is_refused_in_words() {
     let error = site.answer(greedy).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the peer refused: the region needs 36864 bytes, the limit is 8192"
+        "the peer refused: the region needs 40960 bytes, the limit is 8192"
     );
 }
 

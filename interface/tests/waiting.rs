@@ -10,14 +10,15 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use common::{HANG, pair, pair_of, until};
+use memenpsf::options::Ring;
 use memenpsf::{Departure, Interest, Interface, Options, RecvError, Waiting, XmitError};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 /// Says to this binary, started again, which part to play and where.
 const PART: &str = "MEMENPSF_WAITING_PART";
 
-/// Round trips of the hand-off test: each is a sleep and a wake-up on either
-/// side. `MEMENPSF_HANDOFFS` sets another number.
+/// Round trips of the hand-off test, half of them over each ring of plain data: each
+/// is a sleep and a wake-up on either side. `MEMENPSF_HANDOFFS` sets another number.
 fn handoffs() -> u64 {
     std::env::var("MEMENPSF_HANDOFFS").map_or(20_000, |count| count.parse().unwrap())
 }
@@ -41,13 +42,13 @@ fn part_of_the_other_process() {
 }
 
 fn options(part: &str) -> Options {
-    let waiting = if part == "spin" {
-        Waiting::Spin
-    } else {
-        Waiting::Adaptive
+    let (waiting, ring) = match part {
+        "spin" => (Waiting::Spin, Ring::Fitting),
+        "index" => (Waiting::Adaptive, Ring::Index),
+        _ => (Waiting::Adaptive, Ring::Fitting),
     };
     // One slot: every second message finds the ring full.
-    Options::new().capacity(1).waiting(waiting)
+    Options::new().capacity(1).waiting(waiting).ring(ring)
 }
 
 /// A process that echoes.
@@ -77,15 +78,17 @@ fn echo(part: &str, ours: &Options) -> (Interface<u64>, Echo) {
 
 #[test]
 fn no_wake_up_is_lost_between_two_processes() {
-    let (mut interface, mut child) = echo("adaptive", &options("adaptive"));
-    for n in 0..handoffs() {
-        let sent = interface.xmit_timeout(n, Some(HANG));
-        assert_eq!(sent, Ok(()), "stalled at {n}");
-        let back = interface.recv_timeout(Some(HANG));
-        assert_eq!(back, Ok(Some(n)), "stalled at {n}");
+    for part in ["adaptive", "index"] {
+        let (mut interface, mut child) = echo(part, &options(part));
+        for n in 0..handoffs() / 2 {
+            let sent = interface.xmit_timeout(n, Some(HANG));
+            assert_eq!(sent, Ok(()), "stalled at {n}");
+            let back = interface.recv_timeout(Some(HANG));
+            assert_eq!(back, Ok(Some(n)), "stalled at {n}");
+        }
+        interface.close();
+        assert!(child.0.wait().unwrap().success());
     }
-    interface.close();
-    assert!(child.0.wait().unwrap().success());
 }
 
 #[test]

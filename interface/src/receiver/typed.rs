@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use memenpsf_ring::index::Consumer;
 use memenpsf_ring::{Plain, PopError};
 
 use super::Receiver;
 use crate::error::RecvError;
+use crate::message::Consumer;
 
 impl<T: Plain> Receiver<T> {
     /// Receives one message, or `None` when there is none now.
@@ -58,8 +58,7 @@ impl<T: Plain> Receiver<T> {
 
     /// Receives all messages that are there now: none is an empty vector.
     ///
-    /// What the peer transmits while the call runs is left for the next call, so
-    /// a peer that never stops does not keep it.
+    /// A peer that never stops does not keep it: it takes at most one ring of them.
     ///
     /// # Errors
     ///
@@ -70,8 +69,8 @@ impl<T: Plain> Receiver<T> {
         Ok(messages)
     }
 
-    /// Receives the messages that are there now, at most `max`, appends them to
-    /// `messages`, and returns how many they were.
+    /// Receives the messages that are there now, at most `max` and at most one ring
+    /// of them, appends them to `messages`, and returns how many they were.
     ///
     /// # Errors
     ///

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use memenpsf_ring::memory::Split;
-use memenpsf_ring::ordering::Shipped;
-use memenpsf_ring::{ChunkError, Plain, PushError, WriteChunk};
+use memenpsf_ring::{ChunkError, Plain, PushError};
 
 use super::Transmitter;
 use crate::connection::Connection;
 use crate::error::{TransmitError, Violation, XmitError};
+use crate::message::{Chunk, Outbound};
 use crate::wait::Bell;
 
 impl<T: Plain> Transmitter<T> {
@@ -195,7 +194,7 @@ impl<T: Plain> Transmitter<T> {
 #[derive(Debug)]
 #[must_use = "a reservation that is dropped transmits nothing"]
 pub struct Reservation<'a, T: Plain> {
-    chunk: WriteChunk<'a, T, Split<T>, Shipped>,
+    chunk: Chunk<'a, T>,
     bell: &'a mut Bell,
     connection: &'a Connection,
 }
@@ -208,13 +207,15 @@ impl<T: Plain> Reservation<'_, T> {
 
     /// Tells whether no slot was reserved.
     pub fn is_empty(&self) -> bool {
-        self.chunk.is_empty()
+        self.len() == 0
     }
 
     /// Returns the slots in order, as slices. They hold zeros or old messages.
+    ///
+    /// In an [index ring](crate::options::Ring::Index) they are one or two, in a
+    /// [packed ring](crate::options::Ring::Packed) one for each cache line.
     pub fn slices_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
-        let (first, second) = self.chunk.as_mut_slices();
-        [first, second].into_iter().filter(|run| !run.is_empty())
+        self.chunk.slices_mut()
     }
 
     /// Writes messages from the front until `messages` ends or every slot is

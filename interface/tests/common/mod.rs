@@ -15,10 +15,12 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use memenpsf::frame::{Limits, index_producer_len};
+use memenpsf::frame::Limits;
 use memenpsf::handshake::{Handshake, fresh_nonce};
 use memenpsf::layout::{Header, RegionLayout, RingKind, Shape};
-use memenpsf::{ConnectError, Interface, Message, Name, Options};
+use memenpsf::options::Ring;
+use memenpsf::{ConnectError, Interface, Message, Name, Options, Plain};
+use memenpsf_ring::{index, packed};
 
 /// So long that only a hang reaches it: a test then fails instead of hanging.
 pub const HANG: Duration = Duration::from_secs(60);
@@ -88,6 +90,15 @@ pub fn pair<T: Message + ?Sized>(
     (client.unwrap(), server.unwrap())
 }
 
+/// The rings that carry plain data.
+pub const RINGS: [Ring; 2] = [Ring::Index, Ring::Packed];
+
+/// Connects two ends of the same capacity over one kind of ring.
+pub fn pair_over<T: Plain>(ring: Ring, capacity: usize) -> (Interface<T>, Interface<T>) {
+    let options = Options::new().ring(ring).capacity(capacity);
+    pair(&options, &options)
+}
+
 /// Connects two ends of the same capacity.
 pub fn pair_of<T: Message + ?Sized>(capacity: usize) -> (Interface<T>, Interface<T>) {
     let options = Options::new().capacity(capacity);
@@ -143,22 +154,36 @@ pub fn holdings() -> Holdings {
     }
 }
 
-/// The first frame of a client that sends `u64`, and the header of the region
-/// that has to come with it.
-pub fn first_frame() -> (Vec<u8>, Header) {
-    let header = Header {
-        shape: Shape::of::<u64>(RingKind::Index, 8, ""),
-        layout: RegionLayout::new(128 + 64, 1 << 20).unwrap(),
+/// What the hello of a client says that sends `u64` through a ring of 8 slots.
+pub fn header_of(kind: RingKind) -> Header {
+    let shape = Shape::of::<u64>(kind, 8, "");
+    let block = (limits().producer_len)(&shape).unwrap();
+    Header {
+        shape,
+        layout: RegionLayout::new(block, 1 << 20).unwrap(),
         nonce: fresh_nonce(),
-    };
+    }
+}
+
+/// The first frame of a client that sends `u64` by the default ring, and the header
+/// of the region that has to come with it.
+pub fn first_frame() -> (Vec<u8>, Header) {
+    let header = header_of(RingKind::Packed);
     let client = Handshake::client(header, Name::new("client").unwrap(), limits());
     (client.transmit().unwrap().bytes.to_vec(), header)
 }
 
-/// What a peer made by hand accepts.
+/// What a peer made by hand accepts: rings of `u64`.
 pub fn limits() -> Limits {
     Limits {
         region: 1 << 20,
-        producer_len: index_producer_len,
+        producer_len: |shape| {
+            let capacity = usize::try_from(shape.capacity).ok()?;
+            let block = match shape.kind {
+                RingKind::Packed => packed::producer_block::<u64>(capacity),
+                _ => index::producer_block::<u64>(capacity),
+            };
+            Some(block.ok()?.size() as u64)
+        },
     }
 }
