@@ -352,6 +352,17 @@ fn line_beyond_the_capacity_is_a_violation() {
 }
 
 #[test]
+fn one_call_takes_at_most_one_ring_whatever_the_forger_promises() {
+    let (mut victim, forger) = victim_over(Ring::Packed);
+    // As many as a ring and more: legal only once the first line has been received,
+    // and so without an end if the forger went on with it.
+    forger.word(0).store(line(1, LINE), Ordering::Relaxed);
+    forger.word(SECOND).store(line(1, LINE), Ordering::Relaxed);
+    assert_eq!(victim.recv_vectored().unwrap().len(), 8);
+    assert_eq!(victim.recv_vectored().unwrap().len(), 6);
+}
+
+#[test]
 fn head_of_a_packed_ring_is_checked_by_every_call_that_transmits() {
     let calls: [fn(&mut Interface<u64>) -> TransmitError; 3] = [
         |victim| victim.xmit(1).unwrap_err().into(),

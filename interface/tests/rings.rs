@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use common::{pair, try_pair};
 use memenpsf::options::Ring;
-use memenpsf::{ConnectError, Interface, Options, Plain, XmitError};
+use memenpsf::{ConnectError, Interface, Options, Plain, Server, ServerOptions, XmitError};
 use memenpsf_ring::LayoutError;
 
 /// The words of a refusal, which both ends have to know of.
@@ -133,6 +133,41 @@ fn capacity_that_no_region_holds_is_refused_for_either_ring() {
                 matches!(error, ConnectError::Region(_) | ConnectError::Capacity(_)),
                 "{error}"
             );
+        }
+    }
+}
+
+#[test]
+fn end_that_attaches_first_finds_an_empty_ring_wherever_it_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    for ring in common::RINGS {
+        // The second lap of two lines, the last positions of all, and the first.
+        for start in [20, u64::MAX - 4, 0] {
+            let options = Options::new().ring(ring).capacity(8).start_at(start);
+            let path = folder.path().join(format!("{ring:?}{start}"));
+            let served = ServerOptions::new().connection(options.clone());
+            let mut server = Server::<u64>::bind_with(&path, &served).unwrap();
+            let (began, wait) = std::sync::mpsc::channel();
+            let client = std::thread::spawn(move || {
+                let mut client = Interface::<u64>::connect_with(path, &options).unwrap();
+                // The server goes on only when told to: mostly, it is not attached.
+                assert_eq!(client.recv(), Ok(None));
+                assert_eq!(client.xmit_vectored(&[1; 9]), Ok(8));
+                assert_eq!(client.xmit(1), Err(XmitError::Full(1)));
+                began.send(()).unwrap();
+                client.recv_timeout(Some(common::HANG)).unwrap()
+            });
+            // A client counts from its hello on, which the server has answered. Now
+            // and then it answers so fast that the server is done as well.
+            let early = common::until(|| match server.try_accept().unwrap() {
+                None => (server.stats().clients == 1).then_some(None),
+                early => Some(early),
+            });
+            wait.recv_timeout(common::HANG).unwrap();
+            let mut server = early.unwrap_or_else(|| server.accept().unwrap());
+            assert_eq!(server.recv_vectored(), Ok(vec![1; 8]));
+            server.xmit(2).unwrap();
+            assert_eq!(client.join().unwrap(), Some(2));
         }
     }
 }

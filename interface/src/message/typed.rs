@@ -222,7 +222,8 @@ impl<T: Plain> Consumer<T> {
     /// Pops as many elements as there are, at most `max` and at most one ring of
     /// them, appends them to `values`, and returns how many they were.
     pub(crate) fn pop_into(&mut self, values: &mut Vec<T>, max: usize) -> Result<usize, Violation> {
-        // A packed ring goes on while the producer does.
+        // PEER: a packed ring goes on while there are lines, and a producer that does
+        // not wait for room might never stop.
         let max = max.min(Inbound::capacity(self));
         either!(self, ring => ring.pop_into(values, max))
     }
