@@ -33,6 +33,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::control::{Control, Decoder};
 use crate::error::{ControlError, Departure, Ended, Violation};
+use crate::fail_point;
 use crate::frame::{Name, Role};
 use crate::region::{OwnRegion, PeerRegion};
 use crate::server::Place;
@@ -226,7 +227,9 @@ impl Connection {
         self.lock().counts.wakes += 1;
         // A full socket means that the peer has not read it yet: it is awake, or
         // about to be. Any other failure is its end, which the next look finds.
+        fail_point::reach("wake: due");
         let _ = try_send(&self.stream, &Control::Wake.encode(), &[]);
+        fail_point::reach("wake: sent");
     }
 
     /// Returns how often something was read from the socket.

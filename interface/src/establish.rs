@@ -30,6 +30,7 @@ use nix::poll::PollFlags;
 
 use crate::connection::{Connection, Peer};
 use crate::error::{ConnectError, Field, Mismatch, Reason, Refusal};
+use crate::fail_point;
 use crate::frame::{Flags, Hello, Limits, Name, Role};
 use crate::handshake::{Handshake, Wants, fresh_nonce};
 use crate::interface::Interface;
@@ -118,6 +119,7 @@ impl Establishing {
             accepts,
             name: name.clone(),
         };
+        fail_point::reach("handshake: begin");
         let mut this = Self {
             flags: own.flags,
             handshake: Handshake::begin(own, limits),
@@ -152,6 +154,7 @@ impl Establishing {
         unsafe { (self.begin_rings)(producer, consumer, &self.header.shape, self.start) }?;
         self.own = Some(region);
         self.descriptor = Some(descriptor);
+        fail_point::reach("handshake: region made");
         Ok(())
     }
 
@@ -203,6 +206,7 @@ impl Establishing {
         };
         match received {
             Ok((bytes, fds)) => {
+                fail_point::reach("handshake: read");
                 let count = fds.len();
                 // A second descriptor ends the handshake below; all close here.
                 self.received = fds.into_iter().next().or(self.received.take());
@@ -242,8 +246,10 @@ impl Establishing {
         };
         let with = outgoing.with_descriptor.then_some(self.descriptor.as_ref());
         let descriptor = with.flatten().map(AsFd::as_fd);
+        fail_point::reach("handshake: write");
         match try_send(&self.stream, outgoing.bytes, descriptor.as_slice()) {
             Ok(written) => {
+                fail_point::reach("handshake: written");
                 // The kernel holds a reference of its own now (I2).
                 self.descriptor = None;
                 self.handshake.sent(written);
@@ -264,8 +270,12 @@ impl Establishing {
             self.handshake.refuse(Reason::Region);
             return Ok(());
         };
+        fail_point::reach("handshake: region received");
         match PeerRegion::open(descriptor, &peer.header) {
-            Ok(region) => self.theirs = Some(region),
+            Ok(region) => {
+                self.theirs = Some(region);
+                fail_point::reach("handshake: region open");
+            }
             Err(error) => {
                 self.handshake.refuse(&error);
                 return Ok(());
@@ -314,6 +324,7 @@ impl Establishing {
         reason = "a ring is attached to memory that was mapped as its layout says"
     )]
     pub(crate) fn into_interface<T: Message + ?Sized>(self) -> Result<Interface<T>, ConnectError> {
+        fail_point::reach("handshake: done");
         let (Wants::Done { peer }, Some(own), Some(theirs)) =
             (self.handshake.poll(), self.own, self.theirs)
         else {

@@ -74,6 +74,11 @@ mod connection;
 pub mod control;
 pub mod error;
 mod establish;
+#[cfg(feature = "fail-points")]
+#[doc(hidden)]
+pub mod fail_point;
+#[cfg(not(feature = "fail-points"))]
+mod fail_point;
 pub mod frame;
 pub mod handshake;
 mod interface;

@@ -66,6 +66,11 @@ pub mod bytes;
 mod chunk;
 mod copy;
 mod error;
+#[cfg(not(all(feature = "fail-points", not(loom))))]
+mod fail_point;
+#[cfg(all(feature = "fail-points", not(loom)))]
+#[doc(hidden)]
+pub mod fail_point;
 pub mod index;
 pub mod memory;
 pub mod ordering;

@@ -51,6 +51,7 @@ use core::ptr::{self, NonNull};
 
 pub use crate::copy::copy_out;
 use crate::error::LayoutError;
+use crate::fail_point;
 use crate::plain::Plain;
 use crate::primitive::{
     self, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, Slot, alloc, dealloc,
@@ -753,6 +754,7 @@ unsafe fn store_words<T>(to: *mut u8, from: *const u8) {
                 // Relaxed: the tail's Release store (P1) publishes the words.
                 // SAFETY: valid and aligned by obligation 1.
                 unsafe { &*to }.store(word, Ordering::Relaxed);
+                fail_point::word_written(i, size_of::<T>() / size_of::<$word>());
             }
         };
     }

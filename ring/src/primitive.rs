@@ -21,6 +21,9 @@ pub(crate) fn barrier(order: Ordering) {
     }
 }
 
+#[cfg(all(feature = "fail-points", not(loom)))]
+pub(crate) use core::sync::atomic::AtomicPtr;
+
 #[cfg(not(loom))]
 mod imp {
     pub(crate) use alloc::alloc::dealloc;

@@ -64,6 +64,7 @@
 use core::fmt;
 use core::marker::PhantomData;
 
+use crate::fail_point;
 use crate::memory::{Memory, Split};
 use crate::ordering::{Orderings, Shipped};
 use crate::primitive::{Ordering, barrier, compiler_fence};
@@ -142,9 +143,11 @@ impl<M: Memory<u64>, O: Orderings> Sleeper<M, O> {
     /// Without the fence the caller must make all threads of both processes
     /// execute a full barrier before it looks again.
     pub fn announce(&mut self, fence: bool) {
+        fail_point::reach("sleep: before");
         // The next odd value, also after one that was not withdrawn: the peer
         // may have sent the wake-up for that one, and it may have been read.
         self.set(self.count.wrapping_add(1) | 1);
+        fail_point::reach("sleep: after");
         if fence {
             // SeqCst (F1): S1 is seen by the waker's W3, or its W1 by our S3.
             barrier(O::SLEEP_BARRIER);
@@ -210,6 +213,7 @@ impl<M: Memory<u64>, O: Orderings> Waker<M, O> {
             // the compiler must keep W1 before W3.
             compiler_fence(Ordering::SeqCst);
         }
+        fail_point::reach("wake: fenced");
         // PEER: loaded once; any value is harmless. Relaxed: F1 orders it.
         // SAFETY: the offset is that of a word of the peer's waiting block.
         let count = unsafe { self.memory.load(self.waits_for.word(), Ordering::Relaxed) };

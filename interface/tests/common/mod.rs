@@ -113,6 +113,8 @@ const ALONE: &str = "MEMENPSF_ALONE";
 /// the whole process.
 pub fn alone(name: &str, body: impl FnOnce()) {
     if std::env::var_os(ALONE).is_some_and(|value| value == name) {
+        // The harness has begun a line.
+        println!();
         body();
         // Proof that the body ran: a wrong name would run no test and succeed.
         println!("{name} ran to its end");
@@ -131,19 +133,26 @@ pub fn alone(name: &str, body: impl FnOnce()) {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
+    for line in text.lines().filter(|line| line.starts_with("evidence: ")) {
+        println!("{line}");
+    }
 }
 
-/// What a connection holds of the system: open descriptors, and mappings of
-/// regions.
+/// What a connection holds of the system: open descriptors, mappings of regions,
+/// and their memory.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Holdings {
     pub descriptors: usize,
     pub regions: usize,
+    /// Resident shared memory, in kB.
+    pub shared: u64,
 }
 
 /// Counts what this process holds.
 pub fn holdings() -> Holdings {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let (_, shared) = status.split_once("RssShmem:").unwrap();
     Holdings {
         // The one that reads the directory is counted each time.
         descriptors: std::fs::read_dir("/proc/self/fd").unwrap().count(),
@@ -151,6 +160,7 @@ pub fn holdings() -> Holdings {
             .lines()
             .filter(|line| line.contains("memfd:memenpsf"))
             .count(),
+        shared: shared.split_whitespace().next().unwrap().parse().unwrap(),
     }
 }
 

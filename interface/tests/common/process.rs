@@ -36,8 +36,8 @@ impl Part {
     }
 }
 
-/// A word in a file that parent and child map: what a child has done, as it
-/// noted itself after each step.
+/// Two words in a file that parent and child map: what a child has done, as it
+/// noted itself after each step, and one more thing that it has to tell.
 pub struct Note {
     map: MmapRaw,
 }
@@ -51,15 +51,25 @@ impl Note {
             .truncate(false)
             .open(path)
             .unwrap();
-        file.set_len(8).unwrap();
+        file.set_len(16).unwrap();
         Self {
             map: MmapRaw::map_raw(&file).unwrap(),
         }
     }
 
     pub fn word(&self) -> &AtomicU64 {
-        // SAFETY: the mapping is eight bytes long at least, page-aligned, lives as
-        // long as `self`, and is accessed by this atomic only.
+        &self.words().0
+    }
+
+    /// Returns the other word.
+    pub fn other(&self) -> &AtomicU64 {
+        &self.words().1
+    }
+
+    fn words(&self) -> &(AtomicU64, AtomicU64) {
+        // SAFETY: the mapping is 16 bytes long at least, page-aligned, lives as long
+        // as `self`, and is accessed by these atomics only; which of the two comes
+        // first is the same in parent and child, which are one program.
         unsafe { &*self.map.as_mut_ptr().cast() }
     }
 }
@@ -70,7 +80,7 @@ pub struct Child {
 }
 
 impl Child {
-    fn start(role: &str, address: &Path, note: &Path) -> Self {
+    pub fn start(role: &str, address: &Path, note: &Path) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["child", "--exact", "--ignored", "--test-threads=1"])
@@ -110,6 +120,16 @@ impl Child {
         let status = self.process.wait().unwrap();
         // It was the signal that ended it, not a failure of its own.
         assert_eq!(status.code(), None, "{status}");
+    }
+
+    /// Tells whether the child is dead, which must be by SIGKILL.
+    pub fn is_dead(&mut self) -> bool {
+        let status = self.process.try_wait().unwrap();
+        if let Some(status) = status {
+            // Not a failure of its own.
+            assert_eq!(status.code(), None, "{status}");
+        }
+        status.is_some()
     }
 
     /// Waits until the child ends by itself, which must be with success.

@@ -7,6 +7,7 @@ use core::marker::PhantomData;
 
 use super::{HEAD, HEADER, Shape, count, end_of, offset};
 use crate::error::{LayoutError, PopError, Violation};
+use crate::fail_point;
 use crate::memory::{ByteMemory, Heap};
 use crate::ordering::{Orderings, Shipped};
 use crate::primitive::Ordering;
@@ -271,11 +272,13 @@ impl<M: ByteMemory, O: Orderings> Consumer<M, O> {
     #[inline(always)]
     fn vacate(&mut self, length: usize) {
         self.head = end_of(self.head, length);
+        fail_point::reach("head: before");
         // Release (P2): the reads of header and message happen before the
         // producer's Acquire load of the head in its refresh, and so before it
         // overwrites them.
         // SAFETY: HEAD is a word of the own block.
         unsafe { self.memory.store(HEAD, self.head, O::VACATE_HEAD) };
+        fail_point::reach("head: after");
     }
 
     /// Takes hold of the next record.

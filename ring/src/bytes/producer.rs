@@ -6,6 +6,7 @@ use core::marker::PhantomData;
 
 use super::{HEAD, HEADER, Shape, count, end_of, offset};
 use crate::error::{LayoutError, RecordError, Violation};
+use crate::fail_point;
 use crate::memory::{ByteMemory, Heap};
 use crate::ordering::{Orderings, Shipped};
 use crate::position::head_is_legal;
@@ -212,8 +213,10 @@ impl<M: ByteMemory, O: Orderings> Producer<M, O> {
     /// ```
     #[inline]
     pub fn push(&mut self, message: &[u8]) -> Result<(), RecordError> {
+        fail_point::reach("push: begin");
         let end = self.room(self.tail, message.len())?;
         self.write(self.tail, message);
+        fail_point::reach("push: written");
         self.publish(message.len(), end);
         Ok(())
     }
@@ -393,9 +396,11 @@ impl<M: ByteMemory, O: Orderings> Producer<M, O> {
     fn publish(&mut self, length: usize, end: u64) {
         // Relaxed: the Release store below comes after it (I4).
         self.store_header(end, 0, Ordering::Relaxed);
+        fail_point::reach("tail: before");
         // Release (P5): the message, the headers behind it and the 0 at the end
         // happen before the consumer's Acquire load of this header.
         self.store_header(self.tail, header(length), O::PUBLISH_RECORD);
+        fail_point::reach("tail: after");
         self.tail = end;
     }
 

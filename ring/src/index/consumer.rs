@@ -9,6 +9,7 @@ use core::marker::PhantomData;
 use super::{HEAD, TAIL, block_layout, checked_capacity, count, index, offsets, slot};
 use crate::chunk::ReadChunk;
 use crate::error::{ChunkError, LayoutError, PopError, Violation};
+use crate::fail_point;
 use crate::memory::{Heap, Memory, Split, slots_offset};
 use crate::ordering::{Orderings, Shipped};
 use crate::plain::Plain;
@@ -165,10 +166,12 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
         // and the head moves past it.
         let value = unsafe { self.memory.read(slot::<T, M>(self.head, self.capacity)) };
         let head = self.head.wrapping_add(1);
+        fail_point::reach("head: before");
         // Release (P2): the slot's read happens before the producer's Acquire
         // load of the head in its refresh, and so before it overwrites the slot.
         // SAFETY: HEAD is a word of the own block.
         unsafe { self.memory.store(HEAD, head, O::VACATE_HEAD) };
+        fail_point::reach("head: after");
         // After the shared store, as the producer's.
         self.head = head;
         Ok(value)

@@ -8,6 +8,7 @@ use core::marker::PhantomData;
 use super::{HEAD, TAIL, block_layout, checked_capacity, count, index, offsets, slot};
 use crate::chunk::WriteChunk;
 use crate::error::{ChunkError, LayoutError, PushError, Violation};
+use crate::fail_point;
 use crate::memory::{Heap, Memory, slots_offset};
 use crate::ordering::{Orderings, Shipped};
 use crate::position::head_is_legal;
@@ -171,6 +172,7 @@ impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
     /// ```
     #[inline]
     pub fn push(&mut self, value: T) -> Result<(), PushError<T>> {
+        fail_point::reach("push: begin");
         if self.tail == self.limit {
             if let Err(violation) = self.refresh() {
                 return Err(PushError::Violation(value, violation));
@@ -182,6 +184,7 @@ impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
         let slot = slot::<T, M>(self.tail, self.capacity);
         // SAFETY: the position is below `limit`, so its slot is vacant (I4).
         unsafe { self.memory.write(slot, value) };
+        fail_point::reach("push: written");
         self.publish(1);
         Ok(())
     }
@@ -298,10 +301,12 @@ impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
     #[inline(always)]
     pub(crate) fn publish(&mut self, filled: usize) {
         let tail = self.tail.wrapping_add(filled as u64);
+        fail_point::reach("tail: before");
         // Release (P1): the slot writes happen before the consumer's Acquire
         // load of the tail in its refresh.
         // SAFETY: TAIL is a word of the own block.
         unsafe { self.memory.store(TAIL, tail, O::PUBLISH_TAIL) };
+        fail_point::reach("tail: after");
         // After the shared store: the other way round, one push at a time is up
         // to a fifth slower (benches/README.md).
         self.tail = tail;

@@ -9,6 +9,7 @@ use core::marker::PhantomData;
 use super::chunk::ReadChunk;
 use super::{HEAD, Lines, Place, count_of, header, lap_of, truncate};
 use crate::error::{ChunkError, LayoutError, PopError, Violation};
+use crate::fail_point;
 use crate::memory::{Heap, Memory, Split};
 use crate::ordering::{Orderings, Shipped};
 use crate::plain::Plain;
@@ -513,10 +514,12 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
     /// Vacates the slots that this handle has moved past.
     #[inline(always)]
     pub(super) fn vacate(&mut self) {
+        fail_point::reach("head: before");
         // Release (P2): the slot reads happen before the producer's Acquire
         // load of the head in its refresh, and so before it overwrites them.
         // SAFETY: HEAD is a word of the own block.
         unsafe { self.memory.store(HEAD, self.head, O::VACATE_HEAD) };
+        fail_point::reach("head: after");
     }
 
     /// Returns the own memory.

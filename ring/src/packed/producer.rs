@@ -8,6 +8,7 @@ use core::marker::PhantomData;
 use super::chunk::WriteChunk;
 use super::{HEAD, Lines, Place, count_of, header, truncate};
 use crate::error::{ChunkError, LayoutError, PushError, Violation};
+use crate::fail_point;
 use crate::memory::{Heap, Memory};
 use crate::ordering::{Orderings, Shipped};
 use crate::position::head_is_legal;
@@ -231,6 +232,7 @@ impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
     /// ```
     #[inline]
     pub fn push(&mut self, value: T) -> Result<(), PushError<T>> {
+        fail_point::reach("push: begin");
         if self.header == self.stop {
             match self.make_room() {
                 Ok(()) => (),
@@ -243,6 +245,7 @@ impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
         let slot = Lines::<T, M>::slot(self.line, truncate(count_of(self.header)));
         // SAFETY: the header is below `stop`, so the slot is vacant (I6).
         unsafe { self.memory.write(slot, value) };
+        fail_point::reach("push: written");
         self.header += 1;
         // SAFETY: the slot was filled.
         unsafe { self.publish_line(self.line, self.header) };
@@ -422,10 +425,12 @@ impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
     /// 1. `line` is the offset of a line, and these slots have been filled.
     #[inline(always)]
     unsafe fn publish_line(&self, line: usize, header: u64) {
+        fail_point::reach("tail: before");
         // Release (P4): the slot writes happen before the consumer's Acquire
         // load of this header in its look.
         // SAFETY: a line begins with a word of the own block.
         unsafe { self.memory.store(line, header, O::PUBLISH_LINE) };
+        fail_point::reach("tail: after");
     }
 
     /// Publishes the next `filled` slots, one store a line.
