@@ -393,6 +393,30 @@ impl Hello {
     }
 }
 
+/// Puts words to the refusal of a hello: where the messages differ, all that is
+/// known of them at both ends and not only the field that was compared first.
+pub(crate) fn refusal_of(reason: Reason, hello: &[u8; FRAME_LEN], own: &Shape) -> Refusal {
+    let Reason::Mismatch(Mismatch { field, .. }) = reason else {
+        return reason.into();
+    };
+    match field {
+        Field::ElementSize | Field::ElementAlign => {
+            // PEER: two numbers, which are only shown.
+            let (size, align) = (u32_at(hello, 24), u32_at(hello, 28));
+            let words = format!(
+                "elements of {size} bytes aligned to {align} meet elements of {} bytes aligned to {}",
+                own.element_size, own.element_align
+            );
+            Refusal::with_words(reason, &words)
+        }
+        // The hash covers what was compared before it, and the schema.
+        Field::LayoutHash => {
+            Refusal::with_words(reason, "the elements are alike and the schemas differ")
+        }
+        _ => reason.into(),
+    }
+}
+
 /// Lays out the region that a peer of this shape has to have.
 fn peer_layout(shape: &Shape, limits: &Limits) -> Result<RegionLayout, Reason> {
     let no_message = Shape {

@@ -46,7 +46,7 @@ use std::hash::{BuildHasher, RandomState};
 use crate::error::{Field, HandshakeError, Mismatch, Reason, Refusal};
 use crate::frame::{
     self, FRAME_LEN, Hello, Limits, Name, Role, check_accept, check_magic, check_prefix,
-    decode_refusal, encode_accept, encode_refusal, is_refusal,
+    decode_refusal, encode_accept, encode_refusal, is_refusal, refusal_of,
 };
 use crate::layout::Header;
 
@@ -277,29 +277,26 @@ impl Handshake {
             // A frame of a stranger is told so; one of ours has come too early.
             _ => Err(match check_prefix(&self.inbox, frame::HELLO) {
                 Err(mismatch) if mismatch.field != Field::FrameKind => mismatch.into(),
-                _ => Reason::OutOfTurn,
+                _ => Refusal::from(Reason::OutOfTurn),
             }),
         };
-        if let Err(reason) = verdict {
-            self.fail(reason);
+        if let Err(refusal) = verdict {
+            self.fail(refusal);
         }
     }
 
-    fn hello(&mut self, descriptors: usize) -> Result<(), Reason> {
+    fn hello(&mut self, descriptors: usize) -> Result<(), Refusal> {
         let own = &self.own;
-        let peer = Hello::decode(
-            &self.inbox,
-            own.role.opposite(),
-            &own.header.shape,
-            &self.limits,
-        )?;
+        let shape = &own.header.shape;
+        let peer = Hello::decode(&self.inbox, own.role.opposite(), shape, &self.limits)
+            .map_err(|reason| refusal_of(reason, &self.inbox, shape))?;
         count(descriptors, 1)?;
         self.peer = Some(peer);
         self.state = State::Verdict;
         Ok(())
     }
 
-    fn accepted(&mut self, descriptors: usize) -> Result<(), Reason> {
+    fn accepted(&mut self, descriptors: usize) -> Result<(), Refusal> {
         check_accept(&self.inbox, self.own.header.nonce)?;
         count(descriptors, 0)?;
         self.state = State::Done;

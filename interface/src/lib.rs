@@ -6,9 +6,10 @@
 //! Shared-memory IPC for two processes on one Linux host.
 //!
 //! An [`Interface`] is one endpoint of a two-way connection. Messages are plain data
-//! of one type; each direction is a lock-free ring in memory that its sender alone
-//! can write; a Unix socket carries the handshake, wake-ups, small control messages
-//! and the news that the peer is gone.
+//! of one type, or bytes of any length up to a maximum ([`ByteInterface`]); each
+//! direction is a lock-free ring in memory that its sender alone can write; a Unix
+//! socket carries the handshake, wake-ups, small control messages and the news that
+//! the peer is gone.
 //!
 //! ```
 //! use memenpsf::{Departure, Interface, Options, RecvError, Server};
@@ -44,6 +45,9 @@
 //! | connect | | [`Interface::connect`] | `connect_async` | |
 //! | serve | [`Server::try_accept`] | [`Server::accept`] | `accept_async` | [`Server::poll`], `AsFd` |
 //! | pump channels | | [`Interface::run`] | | |
+//!
+//! A [`ByteInterface`] has the same calls with `&[u8]` and `Vec<u8>`, but for `Sink`
+//! and the pump.
 //!
 //! # Threads
 //!

@@ -49,6 +49,9 @@ pub struct Stats {
     pub control_received: u64,
     /// Wake-ups sent to the peer: one for each of its sleeps that this side ended.
     pub wakes: u64,
-    /// System calls that looked at the socket.
+    /// How often the socket was read, by one system call or more: from time to time
+    /// for the peer's end (at most once a tick of the kernel's coarse clock, 1 to
+    /// 4 ms, for each direction), after each sleep, for readiness, and for control
+    /// messages.
     pub looks: u64,
 }

@@ -349,6 +349,8 @@ fn schemas_have_to_agree() {
                 ..
             })
         ));
+        let words = "the elements are alike and the schemas differ";
+        assert_eq!(refusal.words(), words);
     }
 }
 

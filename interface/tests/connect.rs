@@ -121,10 +121,18 @@ fn strangers<T: Plain + Debug, U: Plain + Debug>() -> Refusal {
 fn elements_that_differ_are_refused_with_both_values() {
     let size = strangers::<u32, u64>();
     assert_eq!(mismatch(&size), (Field::ElementSize, 4, 8));
-    assert_eq!(size.to_string(), "element size is 4, expected 8");
+    assert_eq!(
+        size.to_string(),
+        "element size is 4, expected 8: \
+         elements of 4 bytes aligned to 4 meet elements of 8 bytes aligned to 8"
+    );
     let align = strangers::<u64, [u8; 8]>();
     assert_eq!(mismatch(&align), (Field::ElementAlign, 8, 1));
-    assert_eq!(align.to_string(), "element alignment is 8, expected 1");
+    assert_eq!(
+        align.to_string(),
+        "element alignment is 8, expected 1: \
+         elements of 8 bytes aligned to 8 meet elements of 8 bytes aligned to 1"
+    );
 }
 
 #[test]

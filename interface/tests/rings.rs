@@ -64,11 +64,13 @@ fn ends_of_different_types_are_told_of_the_types_and_not_of_their_rings() {
     let options = Options::new();
     assert_eq!(
         refused::<u64, [u8; 100]>(&options, &options),
-        "element size is 8, expected 100"
+        "element size is 8, expected 100: \
+         elements of 8 bytes aligned to 8 meet elements of 100 bytes aligned to 1"
     );
     assert_eq!(
         refused::<[u64; 2], u128>(&options, &options),
-        "element alignment is 8, expected 16"
+        "element alignment is 8, expected 16: \
+         elements of 16 bytes aligned to 8 meet elements of 16 bytes aligned to 16"
     );
 }
 

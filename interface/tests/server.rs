@@ -228,7 +228,8 @@ fn client_with_other_messages_is_refused_in_words() {
     let error = stranger.join().unwrap().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the peer refused: element size is 4, expected 8"
+        "the peer refused: element size is 4, expected 8: \
+         elements of 4 bytes aligned to 4 meet elements of 8 bytes aligned to 8"
     );
     site.assert_serves();
 }
