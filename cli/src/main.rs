@@ -7,7 +7,17 @@ mod command;
 #[cfg(not(loom))]
 mod demo;
 #[cfg(not(loom))]
+mod echo;
+#[cfg(not(loom))]
+mod failure;
+#[cfg(not(loom))]
+mod manual;
+#[cfg(not(loom))]
 mod output;
+#[cfg(not(loom))]
+mod signals;
+#[cfg(not(loom))]
+mod stream;
 
 #[cfg(not(loom))]
 fn main() -> std::process::ExitCode {
