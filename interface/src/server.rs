@@ -13,7 +13,7 @@
 //!
 //! - I1: the only wait is the one in the epoll set ([`Server::round`]), and nothing
 //!   is in the set that a client could keep ready: a handshake waits for what it
-//!   lacks, a client is registered edge-triggered and [`Interface::ready`] drains
+//!   lacks, a client is registered edge-triggered and its `ready` drains
 //!   its socket. So a client that is silent, stopped or dead delays nobody.
 //! - I2: one round does a bounded amount for each client and accepts at most
 //!   [`BATCH`] connections, and every client that is ready is asked once a round. So
@@ -34,30 +34,32 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use memenpsf_fdpass::{Credentials, Deadline};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-use crate::error::{AcceptError, BindError, ConnectError, Reason, RecvError, Refusal};
+use crate::error::{BindError, ConnectError, Reason, Refusal};
 use crate::establish::Establishing;
-use crate::interface::{Interest, Interface, Readiness};
 use crate::message::Message;
 use crate::options::Options;
 
+mod accept;
 mod alarm;
 mod bind;
+mod clients;
 mod event;
 mod ledger;
 mod options;
 mod round;
 
+pub use accept::Incoming;
 pub use event::{ClientId, Event, ServerStats};
 pub(crate) use ledger::Place;
 pub use options::{PeerInfo, ServerOptions};
 
 use alarm::Alarm;
 use bind::Listener;
+use clients::Client;
 use ledger::Ledger;
 
 /// Connections that one round accepts, and events that it takes, at most.
@@ -74,9 +76,11 @@ type AdmitClient = Box<dyn FnMut(&PeerInfo<'_>) -> Result<(), Refusal> + Send>;
 /// Takes many clients on one address.
 ///
 /// There are two ways to use it, which may be mixed. [`accept`](Self::accept) and
-/// its relatives hand each client over as an [`Interface`] of its own, for a thread
-/// each or whatever the caller likes. [`poll`](Self::poll) keeps the clients and tells
-/// what happens at any of them, for one thread that serves all.
+/// its relatives hand each client over as an [interface](crate::Interface) of its own,
+/// for a thread each or whatever the caller likes. [`poll`](Self::poll) keeps the
+/// clients and tells what happens at any of them, for one thread that serves all.
+/// `Server<[u8]>` serves clients of messages of variable length
+/// ([`ByteInterface`](crate::ByteInterface)).
 ///
 /// Either way handshakes run side by side without a thread of their own, while a
 /// call of the server runs; none waits for another, each has a deadline
@@ -179,58 +183,6 @@ struct HalfOpen {
     deadline: Deadline,
     /// Whether it waits to write; otherwise to read.
     writes: bool,
-}
-
-/// A client that the server keeps.
-#[derive(Debug)]
-struct Client<T: Message + ?Sized> {
-    interface: Interface<T>,
-    interest: Interest,
-    /// How many control messages were told of.
-    told: u64,
-    /// Whether it is in `to_ask` or `to_ask_next`.
-    listed: bool,
-}
-
-/// What is to be told of a client.
-enum Answer {
-    Ready(Readiness),
-    Gone(RecvError),
-}
-
-impl<T: Message + ?Sized> Client<T> {
-    /// As [`Interface::ready`], with control messages told once: whoever has no
-    /// use for them need not read them.
-    fn ready(&mut self) -> Readiness {
-        let mut readiness = self.interface.ready(self.interest);
-        readiness.control &= self.interface.has_news(&mut self.told);
-        readiness
-    }
-
-    /// Puts the client on the list of those to ask, if it is on neither.
-    fn list(&mut self, id: u64, to_ask: &mut VecDeque<u64>) {
-        if !std::mem::replace(&mut self.listed, true) {
-            to_ask.push_back(id);
-        }
-    }
-
-    /// Tells what is to be done; if nothing, the client is armed.
-    fn ask(&mut self) -> Option<Answer> {
-        let mut readiness = self.ready();
-        if !readiness.control && self.interface.is_clogged() {
-            // All of them were told of, and the wake-ups are behind them.
-            while self.interface.is_clogged()
-                && let Ok(Some(_)) = self.interface.recv_ctrl_msg()
-            {}
-            readiness = self.ready();
-        }
-        if readiness.ended
-            && let Some(reason) = self.interface.outcome()
-        {
-            return Some(Answer::Gone(reason));
-        }
-        readiness.any().then_some(Answer::Ready(readiness))
-    }
 }
 
 impl<T: Message + ?Sized> Server<T> {
@@ -395,240 +347,6 @@ impl<T: Message + ?Sized> Server<T> {
         self.admit_client = Some(Box::new(policy));
     }
 
-    /// Waits for the next client and hands it over.
-    ///
-    /// Clients that fail are passed over; [`poll`](Self::poll) tells of them, and
-    /// [`stats`](Self::stats) counts them.
-    ///
-    /// # Errors
-    ///
-    /// [`AcceptError`]: never because of a client.
-    pub fn accept(&mut self) -> Result<Interface<T>, AcceptError> {
-        loop {
-            if let Some(interface) = self.accept_timeout(None)? {
-                return Ok(interface);
-            }
-        }
-    }
-
-    /// Waits for the next client for at most `timeout` and hands it over; `None`
-    /// when the time is up. A `timeout` of `None` is for ever.
-    ///
-    /// # Errors
-    ///
-    /// As [`accept`](Self::accept).
-    ///
-    /// ```
-    /// use memenpsf::Server;
-    /// use std::time::Duration;
-    ///
-    /// let mut server = Server::<u64>::bind("@memenpsf-doc-timeout")?;
-    /// assert!(server.accept_timeout(Some(Duration::from_millis(1)))?.is_none());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn accept_timeout(
-        &mut self,
-        timeout: Option<Duration>,
-    ) -> Result<Option<Interface<T>>, AcceptError> {
-        let deadline = timeout.map_or(Deadline::never(), Deadline::after);
-        self.bury();
-        loop {
-            while let Some(id) = self.connected.pop_front() {
-                // One that the caller has taken meanwhile is passed over.
-                if let Some(interface) = self.take(ClientId(id)) {
-                    return Ok(Some(interface));
-                }
-            }
-            self.round(deadline)?;
-            self.failed.clear();
-            if self.connected.is_empty() && deadline.has_passed() {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Hands over a client if one is there; goes on with all handshakes as far as
-    /// that is possible without waiting.
-    ///
-    /// # Errors
-    ///
-    /// As [`accept`](Self::accept).
-    pub fn try_accept(&mut self) -> Result<Option<Interface<T>>, AcceptError> {
-        self.accept_timeout(Some(Duration::ZERO))
-    }
-
-    /// Returns an iterator over the clients to come. It ends after an error only.
-    ///
-    /// ```
-    /// use memenpsf::{Interface, Server};
-    ///
-    /// let mut server = Server::<u64>::bind("@memenpsf-doc-incoming")?;
-    /// let client = std::thread::spawn(|| {
-    ///     let mut client = Interface::<u64>::connect("@memenpsf-doc-incoming").unwrap();
-    ///     client.recv_timeout(None)
-    /// });
-    /// for client in server.incoming().take(1) {
-    ///     client?.xmit(7)?;
-    /// }
-    /// assert_eq!(client.join().unwrap(), Ok(Some(7)));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn incoming(&mut self) -> Incoming<'_, T> {
-        Incoming { server: Some(self) }
-    }
-
-    /// Waits for the next event for at most `timeout`; `None` when the time is up.
-    /// A `timeout` of `None` is for ever.
-    ///
-    /// | event | what to do |
-    /// |---|---|
-    /// | [`Event::Connected`] | nothing; [`client`](Self::client) is the interface |
-    /// | [`Event::Ready`] | what its [`Readiness`] says: receive until `None`, transmit until full, read control messages |
-    /// | [`Event::Gone`] | nothing; the interface is dropped at the next call |
-    /// | [`Event::Failed`] | nothing; write it to a log |
-    ///
-    /// A client that is still ready comes again, after all others that are: doing a
-    /// bounded part of the work each time is fair and loses nothing. Doing none of
-    /// it makes a busy loop.
-    ///
-    /// Control messages are told of when they come, and once. A thousand of them may
-    /// wait; when there are more and none was read since, the oldest are dropped.
-    ///
-    /// A client that does not receive makes no event: when its ring is full, go on
-    /// with the others, and ask for [`Event::Ready`] by
-    /// [`set_interest`](Self::set_interest) until what waits is transmitted.
-    ///
-    /// # Errors
-    ///
-    /// [`AcceptError`]: never because of a client.
-    pub fn poll(&mut self, timeout: Option<Duration>) -> Result<Option<Event>, AcceptError> {
-        let deadline = timeout.map_or(Deadline::never(), Deadline::after);
-        self.bury();
-        loop {
-            if let Some(event) = self.next_event() {
-                return Ok(Some(event));
-            }
-            // Those that were ready are asked again; nobody sleeps meanwhile.
-            self.to_ask.extend(self.to_ask_next.drain(..));
-            let asked = !self.to_ask.is_empty();
-            let until = if asked {
-                Deadline::after(Duration::ZERO)
-            } else {
-                deadline
-            };
-            let found = self.round(until)?;
-            if !found && !asked && deadline.has_passed() {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Returns what is to be told, if anything is.
-    fn next_event(&mut self) -> Option<Event> {
-        if let Some((credentials, error)) = self.failed.pop_front() {
-            return Some(Event::Failed(credentials, error));
-        }
-        while let Some(id) = self.connected.pop_front() {
-            if self.clients.contains_key(&id) {
-                self.list(id);
-                return Some(Event::Connected(ClientId(id)));
-            }
-        }
-        while let Some(id) = self.to_ask.pop_front() {
-            // One that the caller has taken meanwhile is passed over.
-            let Some(client) = self.clients.get_mut(&id) else {
-                continue;
-            };
-            match client.ask() {
-                Some(Answer::Ready(readiness)) => {
-                    self.to_ask_next.push(id);
-                    return Some(Event::Ready(ClientId(id), readiness));
-                }
-                Some(Answer::Gone(reason)) => {
-                    self.departed = Some(id);
-                    return Some(Event::Gone(ClientId(id), reason));
-                }
-                None => client.listed = false,
-            }
-        }
-        None
-    }
-
-    /// Returns a client that the server keeps.
-    pub fn client(&mut self, id: ClientId) -> Option<&mut Interface<T>> {
-        // The caller may take a wake-up out of its socket (I6).
-        self.list(id.0);
-        Some(&mut self.clients.get_mut(&id.0)?.interface)
-    }
-
-    /// Returns all clients that the server keeps, in no order.
-    ///
-    /// ```
-    /// use memenpsf::{Event, Interface, Server};
-    ///
-    /// let mut server = Server::<u64>::bind("@memenpsf-doc-all")?;
-    /// let client = std::thread::spawn(|| Interface::<u64>::connect("@memenpsf-doc-all"));
-    /// let Some(Event::Connected(id)) = server.poll(None)? else { unreachable!() };
-    /// for (_, client) in server.clients() {
-    ///     client.xmit(1)?;
-    /// }
-    /// assert_eq!(client.join().unwrap()?.recv()?, Some(1));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn clients(&mut self) -> impl Iterator<Item = (ClientId, &mut Interface<T>)> {
-        let to_ask = &mut self.to_ask;
-        self.clients.iter_mut().map(|(id, client)| {
-            // As for one.
-            client.list(*id, to_ask);
-            (ClientId(*id), &mut client.interface)
-        })
-    }
-
-    /// Takes a client out of the server, for another thread for example. It counts
-    /// among the clients until it is dropped; dropping it ends the connection.
-    ///
-    /// ```
-    /// use memenpsf::{Event, Interface, Server};
-    ///
-    /// let mut server = Server::<u64>::bind("@memenpsf-doc-take")?;
-    /// let client = std::thread::spawn(|| Interface::<u64>::connect("@memenpsf-doc-take"));
-    /// let Some(Event::Connected(id)) = server.poll(None)? else { unreachable!() };
-    /// let mut interface = server.take(id).unwrap();
-    /// assert!(server.client(id).is_none());
-    /// assert_eq!(server.stats().clients, 1);
-    /// # interface.xmit(1)?;
-    /// # drop(client.join());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn take(&mut self, id: ClientId) -> Option<Interface<T>> {
-        let client = self.clients.remove(&id.0)?;
-        // It is registered; the set forgets it with its descriptor at the latest.
-        let _ = self.epoll.delete(&client.interface);
-        Some(client.interface)
-    }
-
-    /// Sets what [`Event::Ready`] is to tell of a client: [`Interest::DATA`] unless
-    /// chosen. Control messages and the end are always told.
-    ///
-    /// ```
-    /// use memenpsf::{Event, Interest, Interface, Server};
-    ///
-    /// let mut server = Server::<u64>::bind("@memenpsf-doc-interest")?;
-    /// let client = std::thread::spawn(|| Interface::<u64>::connect("@memenpsf-doc-interest"));
-    /// let Some(Event::Connected(id)) = server.poll(None)? else { unreachable!() };
-    /// server.set_interest(id, Interest::BOTH);
-    /// let Some(Event::Ready(ready, what)) = server.poll(None)? else { unreachable!() };
-    /// assert!(ready == id && what.writable);
-    /// # drop(client.join());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn set_interest(&mut self, id: ClientId, interest: Interest) {
-        if let Some(client) = self.clients.get_mut(&id.0) {
-            client.interest = interest;
-            self.list(id.0);
-        }
-    }
-
     /// Returns the address, if the server was made at one.
     pub fn path(&self) -> Option<&Path> {
         self.listener.path()
@@ -648,20 +366,6 @@ impl<T: Message + ?Sized> Server<T> {
     /// Ends the server, as dropping does.
     pub fn shutdown(self) {
         drop(self);
-    }
-
-    /// Has a client asked in this round.
-    fn list(&mut self, id: u64) {
-        if let Some(client) = self.clients.get_mut(&id) {
-            client.list(id, &mut self.to_ask);
-        }
-    }
-
-    /// Drops the client that was told to be gone.
-    fn bury(&mut self) {
-        if let Some(id) = self.departed.take() {
-            drop(self.take(ClientId(id)));
-        }
     }
 }
 
@@ -697,25 +401,3 @@ impl<T: Message + ?Sized> AsFd for Server<T> {
         self.epoll.0.as_fd()
     }
 }
-
-/// The clients to come. See [`Server::incoming`].
-#[derive(Debug)]
-pub struct Incoming<'a, T: Message + ?Sized> {
-    /// None after an error.
-    server: Option<&'a mut Server<T>>,
-}
-
-impl<T: Message + ?Sized> Iterator for Incoming<'_, T> {
-    type Item = Result<Interface<T>, AcceptError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let next = self.server.as_mut()?.accept();
-        if next.is_err() {
-            // The next call would fail as well, and a loop go round for ever.
-            self.server = None;
-        }
-        Some(next)
-    }
-}
-
-impl<T: Message + ?Sized> std::iter::FusedIterator for Incoming<'_, T> {}

@@ -7,7 +7,7 @@ use memenpsf_fdpass::{ReceiveError, SendError};
 use memenpsf_ring::LayoutError;
 use thiserror::Error;
 
-use super::{HandshakeError, NameError, RegionError};
+use super::{HandshakeError, RegionError};
 
 /// Why no connection was made.
 ///
@@ -68,4 +68,30 @@ pub enum ConnectError {
     /// other end.
     #[error("the socket could not be used")]
     Wait(#[source] io::Error),
+}
+
+/// Why text is no name of an endpoint.
+///
+/// ```
+/// use memenpsf::{Name, error::NameError};
+///
+/// assert_eq!(Name::new("a\nb"), Err(NameError::Forbidden { offset: 1 }));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// More bytes than a hello has room for.
+    #[error("the name has {len} bytes, at most {limit} fit")]
+    TooLong {
+        /// How many bytes the text has.
+        len: usize,
+        /// How many a name may have.
+        limit: usize,
+    },
+    /// A character that could mislead who reads it on a terminal or in a log.
+    #[error("the name has a forbidden character at offset {offset}")]
+    Forbidden {
+        /// Its offset in bytes.
+        offset: usize,
+    },
 }

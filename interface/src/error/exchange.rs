@@ -6,8 +6,6 @@ use std::io;
 use memenpsf_fdpass::SendError;
 use thiserror::Error;
 
-use super::ControlViolation;
-
 /// How the peer left.
 ///
 /// ```
@@ -56,6 +54,48 @@ pub enum Violation {
     /// It sent descriptors where none are allowed.
     #[error("the peer sent descriptors after the handshake")]
     Descriptors,
+}
+
+/// The peer broke a rule of the control frames. The connection ends.
+///
+/// ```
+/// use memenpsf::{ControlViolation, control::Decoder};
+///
+/// let error = Decoder::new().decode(&mut &b"GET / HT"[..]).unwrap_err();
+/// assert_eq!(error, ControlViolation::Marker { found: b'G' });
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum ControlViolation {
+    /// The first byte of a frame is not the marker.
+    #[error("a control frame begins with {found:#04x}")]
+    Marker {
+        /// The byte.
+        found: u8,
+    },
+    /// A kind of frame that does not exist.
+    #[error("there is no control frame of kind {found}")]
+    Kind {
+        /// The kind.
+        found: u8,
+    },
+    /// A reserved byte is not zero.
+    #[error("a reserved byte of a control frame of kind {kind} is {found:#04x}")]
+    Reserved {
+        /// The kind of frame.
+        kind: u8,
+        /// The byte.
+        found: u8,
+    },
+    /// A byte came after the peer had said goodbye.
+    #[error("a byte came after the goodbye")]
+    AfterBye,
+    /// The stream ended inside a frame.
+    #[error("the stream ended {received} bytes into a control frame")]
+    Truncated {
+        /// How many bytes of the frame had come.
+        received: usize,
+    },
 }
 
 /// How a connection ended.

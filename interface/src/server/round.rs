@@ -15,7 +15,6 @@ use super::{BATCH, Client, HalfOpen, LISTENER, PeerInfo, Server, TIMER};
 use crate::error::{AcceptError, ConnectError, HandshakeError, Reason, Refusal};
 use crate::establish::{Establishing, Progress};
 use crate::frame::{Hello, Role, encode_refusal};
-use crate::interface::Interest;
 use crate::message::Message;
 
 /// How long accepting pauses when the system lacks something. Trying at once would
@@ -241,13 +240,7 @@ impl<T: Message + ?Sized> Server<T> {
             return self.fail(credentials, ConnectError::Wait(errno.into()));
         }
         self.stats.connected += 1;
-        let client = Client {
-            interface,
-            interest: Interest::DATA,
-            told: 0,
-            listed: false,
-        };
-        self.clients.insert(id, client);
+        self.clients.insert(id, Client::new(interface));
         self.connected.push_back(id);
     }
 
