@@ -15,8 +15,9 @@ use serde::Serialize;
 pub(crate) struct Evidence {
     /// How many tests passed.
     pub(crate) tests: u64,
-    /// How many seeded defects a tool has reported, as it has to.
+    /// How many seeded defects a tool was to report, and how many it has.
     pub(crate) controls: u64,
+    pub(crate) controls_reported: u64,
     /// What was counted, without `evidence: `.
     pub(crate) counted: Vec<String>,
     /// What was left out and why, without `skipped: `.
@@ -45,10 +46,16 @@ impl Evidence {
         evidence
     }
 
+    /// Tells whether nothing was checked, and a reason given.
+    pub(crate) fn is_only_gaps(&self) -> bool {
+        !self.skipped.is_empty() && self.tests == 0 && self.counted.is_empty()
+    }
+
     /// Adds the claims of another step.
     pub(crate) fn add(&mut self, other: Self) {
         self.tests += other.tests;
         self.controls += other.controls;
+        self.controls_reported += other.controls_reported;
         self.counted.extend(other.counted);
         self.skipped.extend(other.skipped);
     }

@@ -64,11 +64,25 @@ macro_rules! weaker {
     };
 }
 
+/// A test target of the interface, run by itself.
+macro_rules! memenpsf {
+    ($name:literal) => {
+        Step::cargo(&[
+            "test",
+            "--package=memenpsf",
+            "--all-features",
+            concat!("--test=", $name),
+            "--",
+            "--nocapture",
+        ])
+    };
+}
+
 /// All layers, cheap ones first.
 pub(crate) const LAYERS: &[Layer] = &[
     Layer {
         name: "static",
-        checks: "formatting, lints, documentation in both worlds",
+        checks: "formatting, lints, documentation, rules of the source, generated code",
         steps: &[
             Step::cargo(&["fmt", "--all", "--check"]),
             Step::cargo(&[
@@ -97,6 +111,15 @@ pub(crate) const LAYERS: &[Layer] = &[
                 "--deny=warnings",
             ])
             .world(World::Loom),
+            target!("source"),
+            Step::cargo(&[
+                "test",
+                "--package=memenpsf-verification",
+                "--test=codegen",
+                "--",
+                "--ignored",
+                "--nocapture",
+            ]),
         ],
     },
     Layer {
@@ -112,12 +135,37 @@ pub(crate) const LAYERS: &[Layer] = &[
             target!("loom_index").world(World::Loom),
             target!("loom_packed").world(World::Loom),
             target!("loom_bytes").world(World::Loom),
+            target!("loom_wake").world(World::Loom),
         ],
     },
     Layer {
         name: "mutants",
-        checks: "every ordering weakened, against the models",
+        checks: "every ordering weakened and every step left out, against the models",
         steps: &[target!("loom_mutants").world(World::Loom)],
+    },
+    Layer {
+        name: "litmus",
+        checks: "each site's litmus test under six memory models",
+        steps: &[target!("litmus")],
+    },
+    Layer {
+        name: "spin",
+        checks: "sleep and wake: nobody sleeps for ever",
+        steps: &[target!("spin")],
+    },
+    Layer {
+        name: "death",
+        checks: "a process that dies at any named place; sleepers that are always woken",
+        steps: &[
+            memenpsf!("death").quick(),
+            memenpsf!("waiting").quick(),
+            memenpsf!("death")
+                .with(&[("MEMENPSF_KILLS", "1000")])
+                .deep(),
+            memenpsf!("waiting")
+                .with(&[("MEMENPSF_HANDOFFS", "2000000")])
+                .deep(),
+        ],
     },
     Layer {
         name: "adversary",

@@ -81,7 +81,8 @@ fn lines(layer: &Outcome) -> Vec<String> {
         lines.push(format!("  {} tests", evidence.tests));
     }
     if evidence.controls > 0 {
-        lines.push(format!("  {} controls reported", evidence.controls));
+        let (reported, all) = (evidence.controls_reported, evidence.controls);
+        lines.push(format!("  {reported} of {all} controls reported"));
     }
     lines.extend(evidence.counted.iter().map(|claim| format!("  {claim}")));
     lines.extend(
@@ -111,6 +112,7 @@ mod tests {
             evidence: Evidence {
                 tests: 3,
                 controls: 1,
+                controls_reported: 1,
                 counted: vec!["8 of 8 mutants killed".to_owned()],
                 skipped: vec!["herd7: not installed".to_owned()],
             },
@@ -126,7 +128,7 @@ mod tests {
 layer       verdict      time  what was checked, and how many
 loom        passed      2.0 s  the rings
                                  3 tests
-                                 1 controls reported
+                                 1 of 1 controls reported
                                  8 of 8 mutants killed
                                  SKIPPED: herd7: not installed
 all         passed      2.0 s  1 layers

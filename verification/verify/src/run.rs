@@ -70,7 +70,8 @@ enum Event {
 enum Ended {
     Passed,
     Failed(String),
-    Skipped(String),
+    /// With the reason, unless the step's own claims have it.
+    Skipped(Option<String>),
 }
 
 impl Runner {
@@ -132,8 +133,10 @@ impl Runner {
                 Ended::Passed => passed += 1,
                 Ended::Failed(why) => failures.push(format!("{}: {why}", step.typed())),
                 // Several steps may lack the same tool.
-                Ended::Skipped(why) if evidence.skipped.contains(&why) => {}
-                Ended::Skipped(why) => evidence.skipped.push(why),
+                Ended::Skipped(Some(why)) if !evidence.skipped.contains(&why) => {
+                    evidence.skipped.push(why);
+                }
+                Ended::Skipped(_) => {}
             }
         }
         let verdict = if !failures.is_empty() {
@@ -157,7 +160,10 @@ impl Runner {
     fn step(&self, step: &Step, log: &mut File) -> io::Result<(Ended, Evidence)> {
         if let Some(need) = step.needs.iter().find(|need| !self.has(need)) {
             writeln!(log, "$ {}\nskipped: {}", step.typed(), need.missing)?;
-            return Ok((Ended::Skipped(need.missing.to_owned()), Evidence::default()));
+            return Ok((
+                Ended::Skipped(Some(need.missing.to_owned())),
+                Evidence::default(),
+            ));
         }
         writeln!(log, "$ {}", step.typed())?;
         let from = log.stream_position()?;
@@ -177,17 +183,20 @@ impl Runner {
             let why = format!("hangs: not done after {} s", step.limit.as_secs());
             return Ok((Ended::Failed(why), evidence));
         };
+        evidence.controls += u64::from(step.expects != Expects::Success);
         let ended = match step.expects {
             Expects::Success if !status.success() => Ended::Failed(status.to_string()),
             Expects::Success if step.is_test() && evidence.tests == 0 => {
                 Ended::Failed("no test ran".to_owned())
             }
+            // It has found out by itself that it cannot do anything.
+            Expects::Success if evidence.is_only_gaps() => Ended::Skipped(None),
             Expects::Success => Ended::Passed,
             Expects::Report(text) if status.success() || !output.contains(text) => {
                 Ended::Failed(format!("control: {status}, and no report of `{text}`"))
             }
             Expects::Report(_) => {
-                evidence.controls += 1;
+                evidence.controls_reported += 1;
                 Ended::Passed
             }
         };
@@ -319,9 +328,17 @@ mod tests {
         const SILENT: Step = shell(&["-c", "exit 66"]).reports("a race");
         const SURVIVES: Step = shell(&["-c", "echo a race"]).reports("a race");
         let all = outcome(false, &[REPORTED, REPORTED]);
-        assert_eq!((all.verdict, all.evidence.controls), (Verdict::Passed, 2));
+        assert_eq!(all.verdict, Verdict::Passed);
+        let of = |outcome: &Outcome| {
+            (
+                outcome.evidence.controls_reported,
+                outcome.evidence.controls,
+            )
+        };
+        assert_eq!(of(&all), (2, 2));
         let one = outcome(false, &[REPORTED, SILENT, SURVIVES]);
-        assert_eq!((one.verdict, one.evidence.controls), (Verdict::Failed, 1));
+        assert_eq!(one.verdict, Verdict::Failed);
+        assert_eq!(of(&one), (1, 3));
         assert_eq!(one.failures.len(), 2);
     }
 
@@ -334,6 +351,10 @@ mod tests {
         let one = outcome(false, &[shell(&["-c", "true"]), LACKING]);
         assert_eq!(one.verdict, Verdict::Passed);
         assert_eq!(one.evidence.skipped, ["tool: not there"]);
+        const GIVES_UP: Step = shell(&["-c", "echo skipped: a: b"]);
+        let none = outcome(false, &[GIVES_UP]);
+        assert_eq!(none.verdict, Verdict::Skipped);
+        assert_eq!(none.evidence.skipped, ["a: b"]);
     }
 
     #[test]

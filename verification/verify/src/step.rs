@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::world::World;
+use crate::world::{self, World};
 
 /// One kind of evidence.
 #[derive(Debug)]
@@ -178,9 +178,13 @@ impl fmt::Display for Typed<'_> {
         if step.folder != "." {
             write!(f, "cd {} && ", step.folder)?;
         }
-        // What is printed holds on every machine, in a shell at the root.
-        for (name, value) in step.world.variables(Path::new("$PWD")) {
-            write!(f, "{name}={} ", quoted(&value.to_string_lossy()))?;
+        let root = world::root();
+        for (name, value) in step.world.variables(&root) {
+            // What is printed holds on every machine, in a shell at the root.
+            let value = value
+                .to_string_lossy()
+                .replace(&*root.to_string_lossy(), "$PWD");
+            write!(f, "{name}={} ", quoted(&value))?;
         }
         for (name, value) in step.variables {
             write!(f, "{name}={} ", quoted(value))?;
