@@ -23,6 +23,10 @@ struct Arguments {
     /// The layers to run; all, if none is named.
     #[arg(value_parser = PossibleValuesParser::new(LAYERS.iter().map(|layer| layer.name)))]
     layers: Vec<String>,
+    /// Leaves out a layer; may be given several times.
+    #[arg(long, value_name = "LAYER")]
+    #[arg(value_parser = PossibleValuesParser::new(LAYERS.iter().map(|layer| layer.name)))]
+    without: Vec<String>,
     /// Longer versions: hours instead of minutes.
     #[arg(long)]
     deep: bool,
@@ -40,7 +44,8 @@ pub(crate) fn run() -> ExitCode {
     let layers: Vec<&Layer> = LAYERS
         .iter()
         .filter(|layer| {
-            arguments.layers.is_empty() || arguments.layers.iter().any(|name| name == layer.name)
+            let is_in = |names: &[String]| names.iter().any(|name| name == layer.name);
+            (arguments.layers.is_empty() || is_in(&arguments.layers)) && !is_in(&arguments.without)
         })
         .collect();
     let done = if arguments.list {
