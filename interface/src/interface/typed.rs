@@ -22,7 +22,7 @@ impl<T: Plain> Interface<T> {
         self.transmitter.xmit(message)
     }
 
-    /// Transmits as many messages as there is room for, by one publication, and
+    /// Transmits as many messages as there is room for by one call, and
     /// returns how many they were. See [`Transmitter::xmit_vectored`].
     ///
     /// # Errors

@@ -79,7 +79,12 @@ impl<T: Plain> Transmitter<T> {
     }
 
     /// Transmits as many messages from the front of `messages` as there is room
-    /// for, publishes them together, and returns how many they were.
+    /// for, and returns how many they were.
+    ///
+    /// An [index ring](crate::options::Ring::Index) publishes them by one store, a
+    /// [packed ring](crate::options::Ring::Packed) by one for each cache line, in
+    /// order: so the peer may see the first ones while the others are written. It is
+    /// woken once.
     ///
     /// # Errors
     ///
@@ -114,7 +119,7 @@ impl<T: Plain> Transmitter<T> {
         }
     }
 
-    /// Reserves `wanted` slots, to be filled in place and transmitted together.
+    /// Reserves `wanted` slots, to be filled in place and transmitted by one call.
     ///
     /// The slots lie in memory that only this process writes, so nothing is
     /// copied.
@@ -224,7 +229,8 @@ impl<T: Plain> Reservation<'_, T> {
         self.chunk.fill(messages)
     }
 
-    /// Transmits the first `count` messages, by one publication.
+    /// Transmits the first `count` messages, published as by
+    /// [`Transmitter::xmit_vectored`].
     ///
     /// # Panics
     ///
