@@ -29,6 +29,7 @@ use memenpsf_fdpass::{
     Credentials, Deadline, ReceiveError, SendError, try_receive_bytes, try_send,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::control::{Control, Decoder};
@@ -177,9 +178,12 @@ impl Connection {
                 }
                 // However a death shows (end of stream, a reset, an error of
                 // the socket), it means the same.
-                Err(_) => socket.ended = Some(Ended::Departed(Departure::Gone)),
+                Err(_) => socket.ended = Some(socket.end_of_stream()),
             }
             socket.events += 1;
+            if matches!(socket.ended, Some(Ended::Violation(_))) {
+                self.shut();
+            }
         }
         true
     }
@@ -286,10 +290,14 @@ impl Connection {
         let mut socket = self.lock();
         let ended = *socket.ended.get_or_insert(Ended::Violation(violation));
         socket.events += 1;
-        // The peer is to see the end of the stream. If even that fails, the
-        // descriptor's close will do it.
-        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        self.shut();
         ended
+    }
+
+    /// Lets a peer that broke a rule see the end of the stream. If even that fails,
+    /// the descriptor's close will do it.
+    fn shut(&self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 
     /// Ends the connection from this side: whoever waits for it finds its end.
@@ -348,6 +356,15 @@ impl Connection {
 }
 
 impl Socket {
+    /// Tells what the end of the stream means: half a frame before it is a broken
+    /// rule, because whole frames are written at once.
+    fn end_of_stream(&self) -> Ended {
+        match self.decoder.finish() {
+            Ok(()) => Ended::Departed(Departure::Gone),
+            Err(violation) => Ended::Violation(Violation::Control(violation)),
+        }
+    }
+
     /// Decodes `bytes` and keeps what they say.
     fn take(&mut self, mut bytes: &[u8]) {
         loop {
@@ -374,8 +391,17 @@ impl Socket {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // Best effort: a peer that does not get it sees the end of the stream,
-        // and takes us for dead instead of closed.
-        let _ = try_send(&self.stream, &Control::Bye(0).encode(), &[]);
+        let bye = Control::Bye(0).encode();
+        if let Err(SendError::WouldBlock) = try_send(&self.stream, &bye, &[]) {
+            // The socket is full of what the peer has not read. A larger buffer (the
+            // kernel doubles what it is told) takes the goodbye without a wait.
+            let doubled = getsockopt(&self.stream, sockopt::SndBuf)
+                .and_then(|size| setsockopt(&self.stream, sockopt::SndBuf, &size));
+            // Best effort: where net.core.wmem_max forbids that, the peer sees the
+            // end of the stream and takes us for dead instead of closed.
+            if doubled.is_ok() {
+                let _ = try_send(&self.stream, &bye, &[]);
+            }
+        }
     }
 }

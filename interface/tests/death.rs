@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use common::process::{Child, Note, Part, Place};
 use common::{HANG, Watchdog, alone, holdings, until};
+use memenpsf::options::Ring;
 use memenpsf::{
     ByteInterface, ByteXmitError, Departure, Interface, Options, RecvError, Server, XmitError,
     fail_point,
@@ -100,7 +101,8 @@ trait Link: Sized {
 }
 
 fn options() -> Options {
-    Options::new().capacity(8).wait_for_server(HANG)
+    let options = Options::new().capacity(8).wait_for_server(HANG);
+    options.ring(Ring::Index)
 }
 
 type Words = [u64; 6];
@@ -137,6 +139,30 @@ impl Link for Interface<Words> {
         let message = self.recv_timeout(Some(timeout))?;
         assert!(message.is_none_or(|message| message == numbered(n)), "{n}");
         Ok(message.is_some())
+    }
+}
+
+/// A connection whose rings are packed.
+struct Packed(Interface<Words>);
+
+impl Link for Packed {
+    fn connect(address: &Path) -> Self {
+        let options = options().ring(Ring::Packed);
+        Self(Interface::connect_with(address, &options).unwrap())
+    }
+
+    fn start(place: &Place, role: &str) -> (Child, Self) {
+        let options = options().ring(Ring::Packed);
+        let (child, interface) = place.start(&format!("packed|{role}"), &options);
+        (child, Self(interface))
+    }
+
+    fn send(&mut self, n: u64) -> bool {
+        self.0.send(n)
+    }
+
+    fn receive(&mut self, n: u64, timeout: Duration) -> Result<bool, RecvError> {
+        self.0.receive(n, timeout)
     }
 }
 
@@ -213,6 +239,7 @@ fn child() {
     let words: Vec<_> = part.role.split('|').collect();
     match words[0] {
         "index" => play::<Interface<Words>>(&words[1..], &part.address, part.note),
+        "packed" => play::<Packed>(&words[1..], &part.address, part.note),
         "bytes" => play::<ByteInterface>(&words[1..], &part.address, part.note),
         "connect" => {
             condemn(words[1], words[2].parse().unwrap(), part.note);
@@ -383,6 +410,13 @@ fn index_ring_survives_death_at_every_place() {
 }
 
 #[test]
+fn packed_ring_survives_death_at_every_place() {
+    alone("packed_ring_survives_death_at_every_place", || {
+        fourteen_places::<Packed>("packed", "");
+    });
+}
+
+#[test]
 fn bytes_ring_survives_death_at_every_place() {
     alone("bytes_ring_survives_death_at_every_place", || {
         fourteen_places::<ByteInterface>("bytes", "slot: ");
@@ -469,7 +503,8 @@ fn server_that_dies_in_any_step_of_the_handshake_leaves_its_client_free() {
                     let _watchdog = Watchdog::new();
                     let role = format!("serve|{at}|{times}");
                     let mut child = Child::start(&role, &path, &note);
-                    if let Ok(mut peer) = Interface::<Words>::connect_with(&path, &options()) {
+                    let patient = Options::new().wait_for_server(HANG);
+                    if let Ok(mut peer) = Interface::<Words>::connect_with(&path, &patient) {
                         assert_eq!(peer.receive(0, HANG), Err(GONE), "{at}, round {round}");
                     }
                     until(|| child.is_dead().then_some(()));

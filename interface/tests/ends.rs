@@ -53,6 +53,22 @@ fn drop_is_a_close() {
 }
 
 #[test]
+fn goodbye_arrives_behind_a_full_socket() {
+    let (mut client, mut server) = pair_over::<u64>(RINGS[0], 8);
+    client.xmit(1).unwrap();
+    let mut sent = 0;
+    while client.send_ctrl_msg([1, 2]).is_ok() {
+        sent += 1;
+    }
+    drop(client);
+    let closed = RecvError::Closed(Departure::Closed);
+    assert_eq!(drain(&mut server), (vec![1], closed));
+    for _ in 0..sent {
+        assert_eq!(server.recv_ctrl_msg().unwrap(), Some([1, 2]));
+    }
+}
+
+#[test]
 fn recv_vectored_drains_before_the_end() {
     for ring in RINGS {
         let (mut client, mut server) = pair_over::<u64>(ring, 8);

@@ -734,7 +734,7 @@ fn flood_and_then_the_end_is_noticed_and_loses_nothing() {
 }
 
 #[test]
-fn half_a_frame_and_then_the_end_is_gone() {
+fn half_a_frame_and_then_the_end_is_a_violation() {
     for frame in [Control::Wake.encode(), Control::Bye(0).encode()] {
         for len in 1..8 {
             let (mut victim, forger) = victim();
@@ -742,10 +742,22 @@ fn half_a_frame_and_then_the_end_is_gone() {
             let_the_clock_tick();
             assert_eq!(victim.recv(), Ok(None));
             forger.stream.shutdown(Shutdown::Both).unwrap();
-            let gone = RecvError::Closed(Departure::Gone);
-            assert_eq!(until(|| victim.recv().err()), gone);
+            // An honest peer writes whole frames, even if it dies meanwhile.
+            let truncated = ControlViolation::Truncated { received: len };
+            let end = RecvError::Violation(Violation::Control(truncated));
+            assert_eq!(until(|| victim.recv().err()), end);
         }
     }
+}
+
+#[test]
+fn violation_on_the_socket_ends_the_stream_at_once() {
+    let (mut victim, forger) = victim();
+    (&forger.stream).write_all(&[0; 8]).unwrap();
+    until(|| victim.recv().err());
+    // The victim is not dropped, and the forger sees the end, with no goodbye.
+    assert_eq!(forger.read_to_end(), []);
+    drop(victim);
 }
 
 #[test]
