@@ -249,9 +249,12 @@ impl Connection {
         before != *told && !socket.inbox.is_empty()
     }
 
-    /// Tells whether the inbox has room for no further control message.
-    pub(crate) fn is_clogged(&self) -> bool {
-        self.lock().inbox.len() >= INBOX_LIMIT
+    /// Drops the oldest half of a full inbox, so that the socket is read again.
+    pub(crate) fn unclog(&self) {
+        let mut socket = self.lock();
+        if socket.inbox.len() >= INBOX_LIMIT {
+            socket.inbox.drain(..INBOX_LIMIT / 2);
+        }
     }
 
     /// Returns how the connection has ended, as far as it is known.
@@ -260,13 +263,12 @@ impl Connection {
     }
 
     /// Reads the socket until there is nothing left in it, so that its descriptor
-    /// becomes readable again only with something new. Tells whether messages
-    /// wait in the inbox, whether the connection has ended, and whether the
-    /// socket is empty.
-    pub(crate) fn drain(&self) -> (bool, Option<Ended>, bool) {
+    /// becomes readable again only with something new. Tells how the connection
+    /// has ended, if it has, and whether the socket is empty.
+    pub(crate) fn drain(&self) -> (Option<Ended>, bool) {
         let mut socket = self.lock();
         let empty = socket.polled || self.read(&mut socket);
-        (!socket.inbox.is_empty(), socket.ended, empty)
+        (socket.ended, empty)
     }
 
     /// Returns the socket, for waiting only.

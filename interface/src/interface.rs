@@ -103,6 +103,8 @@ pub use ready::{Interest, Readiness};
 pub struct Interface<T: Message + ?Sized> {
     transmitter: Transmitter<T>,
     receiver: Receiver<T>,
+    /// How many control messages [`ready`](Self::ready) has told of.
+    told: u64,
     /// Registration with a runtime, from the first call that waits there.
     #[cfg(feature = "tokio")]
     pub(crate) reactor: Option<crate::tokio::Reactor>,
@@ -200,6 +202,7 @@ impl<T: Message + ?Sized> Interface<T> {
         Self {
             transmitter,
             receiver,
+            told: 0,
             #[cfg(feature = "tokio")]
             reactor: None,
             #[cfg(feature = "tokio")]
@@ -220,18 +223,6 @@ impl<T: Message + ?Sized> Interface<T> {
     #[cfg(feature = "tokio")]
     pub(crate) fn receiver(&mut self) -> &mut Receiver<T> {
         &mut self.receiver
-    }
-
-    /// Tells whether a control message waits that arrived after the first `told`
-    /// ones, and counts it as told.
-    pub(crate) fn has_news(&self, told: &mut u64) -> bool {
-        self.transmitter.connection().has_news(told)
-    }
-
-    /// Tells whether the socket is left unread because nobody takes the control
-    /// messages that have come.
-    pub(crate) fn is_clogged(&self) -> bool {
-        self.transmitter.connection().is_clogged()
     }
 
     /// Tells how the connection has ended, once everything that the peer had

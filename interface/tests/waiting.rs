@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use common::{HANG, pair, pair_of, until};
 use memenpsf::options::Ring;
-use memenpsf::{Departure, Interest, Interface, Options, RecvError, Waiting, XmitError};
+use memenpsf::{
+    ControlError, Departure, Interest, Interface, Options, RecvError, Waiting, XmitError,
+};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 /// Says to this binary, started again, which part to play and where.
@@ -312,6 +314,47 @@ fn full_inbox_does_not_hide_a_wake_up() {
         theirs.xmit(9).unwrap();
         assert_eq!(sleeper.join().unwrap(), 9);
     });
+}
+
+#[test]
+fn control_messages_that_nobody_reads_keep_no_epoll_loop_awake() {
+    for flags in [
+        EpollFlags::EPOLLIN,
+        EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
+    ] {
+        let (mut ours, mut theirs) = pair_of::<u64>(1);
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        epoll.add(&ours, EpollEvent::new(flags, 7)).unwrap();
+        // More than the inbox and the socket hold together.
+        let mut sent = 0;
+        let end = Instant::now() + HANG;
+        while sent < 20_000 {
+            assert!(Instant::now() < end, "the socket is not read any more");
+            match theirs.send_ctrl_msg([1, 1]) {
+                Ok(()) => sent += 1,
+                Err(ControlError::Full) => drop(ours.ready(Interest::DATA)),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let mut told = 0;
+        while ours.ready(Interest::DATA).any() {
+            assert_eq!(ours.recv(), Ok(None));
+            told += 1;
+            assert!(told < sent, "told to go on for ever");
+        }
+        let mut events = [EpollEvent::empty()];
+        if !flags.contains(EpollFlags::EPOLLET) {
+            assert_eq!(epoll.wait(&mut events, EpollTimeout::ZERO), Ok(0));
+        }
+        // The wake-up is not stuck behind them, and the latest of them are there.
+        theirs.xmit(5).unwrap();
+        let hang = EpollTimeout::try_from(HANG).unwrap();
+        assert_eq!(epoll.wait(&mut events, hang), Ok(1));
+        assert!(ours.ready(Interest::DATA).readable);
+        assert_eq!(ours.recv(), Ok(Some(5)));
+        assert_eq!(ours.stats().control_received, sent);
+        assert_eq!(ours.recv_ctrl_msg().unwrap(), Some([1, 1]));
+    }
 }
 
 #[test]

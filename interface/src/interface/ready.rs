@@ -14,9 +14,14 @@ impl<T: Message + ?Sized> Interface<T> {
     /// epoll alike:
     ///
     /// 1. Call `ready`. If anything in the result is true, do it (receive until
-    ///    `None`, transmit until full), and call `ready` again.
+    ///    `None`, transmit until full, read control messages until `None`), and call
+    ///    `ready` again.
     /// 2. Nothing is true: the interface is armed. Wait for the descriptor to be
     ///    readable, and go to 1.
+    ///
+    /// Control messages are told of when they come, and once: whoever has no use for
+    /// them need not read them. A thousand may wait; when there are more and none was
+    /// read since, the oldest are dropped.
     ///
     /// Readiness may be spurious: a reception may still return `None`. A waiting
     /// of [`Waiting::Spin`](crate::Waiting::Spin) cannot be armed: the peer sends no
@@ -41,7 +46,15 @@ impl<T: Message + ?Sized> Interface<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn ready(&mut self, interest: Interest) -> Readiness {
-        let (control, ended, drained) = self.transmitter.connection().drain();
+        let connection = self.transmitter.connection();
+        let (ended, mut drained) = connection.drain();
+        let control = connection.has_news(&mut self.told);
+        if !drained && !control {
+            // Nobody takes the control messages, of which all were told, and wake-ups
+            // are stuck behind them.
+            connection.unclog();
+            drained = connection.drain().1;
+        }
         let mut readiness = Readiness {
             readable: false,
             writable: false,
@@ -112,7 +125,7 @@ pub struct Readiness {
     pub readable: bool,
     /// There may be room for a message.
     pub writable: bool,
-    /// A control message is there.
+    /// Control messages have come that were not told of before.
     pub control: bool,
     /// The connection has ended: receive what is left, and then the end.
     pub ended: bool,

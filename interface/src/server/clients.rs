@@ -15,8 +15,6 @@ use crate::message::Message;
 pub(super) struct Client<T: Message + ?Sized> {
     interface: Interface<T>,
     interest: Interest,
-    /// How many control messages were told of.
-    told: u64,
     /// Whether it is in `to_ask` or `to_ask_next`.
     listed: bool,
 }
@@ -32,17 +30,8 @@ impl<T: Message + ?Sized> Client<T> {
         Self {
             interface,
             interest: Interest::DATA,
-            told: 0,
             listed: false,
         }
-    }
-
-    /// As [`Interface::ready`], with control messages told once: whoever has no
-    /// use for them need not read them.
-    fn ready(&mut self) -> Readiness {
-        let mut readiness = self.interface.ready(self.interest);
-        readiness.control &= self.interface.has_news(&mut self.told);
-        readiness
     }
 
     /// Puts the client on the list of those to ask, if it is on neither.
@@ -54,14 +43,7 @@ impl<T: Message + ?Sized> Client<T> {
 
     /// Tells what is to be done; if nothing, the client is armed.
     fn ask(&mut self) -> Option<Answer> {
-        let mut readiness = self.ready();
-        if !readiness.control && self.interface.is_clogged() {
-            // All of them were told of, and the wake-ups are behind them.
-            while self.interface.is_clogged()
-                && let Ok(Some(_)) = self.interface.recv_ctrl_msg()
-            {}
-            readiness = self.ready();
-        }
+        let readiness = self.interface.ready(self.interest);
         if readiness.ended
             && let Some(reason) = self.interface.outcome()
         {

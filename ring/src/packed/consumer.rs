@@ -302,8 +302,9 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
     /// how many it has read before, the offset of the first slot of the run, and
     /// the length of the run. Then vacates all of them.
     ///
-    /// The bound on what it takes is the caller's: a peer that never stops
-    /// producing does not keep it here.
+    /// They are at most as many as the capacity: an honest producer has room for no
+    /// more until the head is stored, and one that never stops does not keep the
+    /// caller here.
     #[inline(always)]
     fn pop_runs(
         &mut self,
@@ -313,6 +314,7 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
         if let Some(violation) = self.fault {
             return Err(violation);
         }
+        let max = max.min(truncate(self.capacity));
         let mut taken = 0;
         while taken < max {
             match self.has_element() {

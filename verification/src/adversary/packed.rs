@@ -226,8 +226,10 @@ impl<T: Plain + PartialEq + Debug> Attack<T> {
         let shape = self.shape;
         let mut tricks = Tricks::default();
         let mut at = self.known;
-        let end = self.position + shape.capacity;
-        for _ in 0..3 {
+        // A peer that ignores how much room it was told of, now and then.
+        let laps = if self.random.one_in(8) { 3 } else { 1 };
+        let end = self.position + laps * shape.capacity;
+        for _ in 0..3 * laps {
             let seen = at % shape.slots;
             let most = (shape.slots - seen).min(end.saturating_sub(at));
             let word = shape.line(at);
@@ -247,7 +249,7 @@ impl<T: Plain + PartialEq + Debug> Attack<T> {
                 break;
             }
         }
-        for position in self.position..end {
+        for position in self.position..self.position + shape.capacity {
             let slot = shape.slot(position);
             tricks.payload.extend(slot..slot + size_of::<T>());
         }
@@ -369,6 +371,8 @@ impl<T: Plain + PartialEq + Debug> Attack<T> {
             "the call ends"
         );
         let moved = usize::try_from(self.position - before).expect("a count");
+        // Its room was told to the producer as it was before the call.
+        assert!(moved <= self.capacity(), "{moved} of {}", self.capacity());
         self.report.elements += moved as u64;
         assert_eq!(stored.is_some(), moved > 0, "one store vacates: {log:?}");
         let values: Vec<_> = values.iter().map(T::as_bytes).collect();
