@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Duration;
 
 use memenpsf_fdpass::{
     Deadline, ReceiveError, SendError, peer_credentials, refuse_descriptors, try_receive,
@@ -64,6 +65,8 @@ pub(crate) struct Establishing {
     start: u64,
     /// The longest message that this side accepts, 0 for plain data.
     accepts: u64,
+    /// How long this side spins at most before it sleeps.
+    longest_spin: Duration,
     /// The place that the peer takes among a server's clients.
     place: Option<Place>,
 }
@@ -114,7 +117,7 @@ impl Establishing {
             header,
             flags: Flags {
                 spins: options.waiting == Waiting::Spin,
-                barrier: membarrier::is_available(),
+                barrier: options.asymmetric && membarrier::is_available(),
             },
             accepts,
             name: name.clone(),
@@ -133,6 +136,7 @@ impl Establishing {
             theirs: None,
             begin_rings: T::begin,
             accepts,
+            longest_spin: options.longest_spin,
             start: options.start,
             place: None,
         };
@@ -373,7 +377,8 @@ impl Establishing {
         // their place in its region; both outlive the handles like the blocks.
         // Each word has one handle that writes it.
         let words = || unsafe { Split::new(own.waiting(), sleeps) };
-        let waiter = |what| Waiter::new(Sleeper::new(words(), what), waiting, asymmetric);
+        let longest = self.longest_spin;
+        let waiter = |what| Waiter::new(Sleeper::new(words(), what), waiting, asymmetric, longest);
         // The consumer is woken by what the transmitter publishes.
         let bell = |what| {
             let waker = Waker::new(words(), what, !asymmetric);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use memenpsf_fdpass::Deadline;
 
 use crate::layout::DEFAULT_REGION_LIMIT;
-use crate::wait::Waiting;
+use crate::wait::{LONGEST_SPIN, Waiting};
 
 /// Number of slots unless one is chosen: with elements of up to 128 bytes the
 /// slots fit into 128 KiB, so that the ring stays in a core's second-level cache.
@@ -84,6 +84,8 @@ pub struct Options {
     pub(crate) wait_for_server: Duration,
     pub(crate) region_limit: u64,
     pub(crate) waiting: Waiting,
+    pub(crate) longest_spin: Duration,
+    pub(crate) asymmetric: bool,
     pub(crate) start: u64,
 }
 
@@ -110,6 +112,8 @@ impl Options {
             wait_for_server: Duration::ZERO,
             region_limit: DEFAULT_REGION_LIMIT,
             waiting: Waiting::Adaptive,
+            longest_spin: LONGEST_SPIN,
+            asymmetric: true,
             start: 0,
         }
     }
@@ -229,6 +233,41 @@ impl Options {
     #[must_use]
     pub fn waiting(mut self, waiting: Waiting) -> Self {
         self.waiting = waiting;
+        self
+    }
+
+    /// Sets how long an end that waits adaptively spins at most before it sleeps,
+    /// 64 us by default. With zero it sleeps at once: right where both ends share
+    /// one core, on which a spin only keeps the peer from running.
+    ///
+    /// ```
+    /// use memenpsf::{Interface, Options};
+    /// use std::os::unix::net::UnixStream;
+    /// use std::time::Duration;
+    ///
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// let options = Options::new().longest_spin(Duration::ZERO);
+    /// let other = std::thread::spawn(move || Interface::<u64>::new("b", 8, theirs, 0));
+    /// let mut interface = Interface::<u64>::establish(ours, 1, &options)?;
+    /// let mut other = other.join().unwrap()?;
+    /// let other = std::thread::spawn(move || other.xmit_timeout(1, None));
+    /// assert_eq!(interface.recv_timeout(None)?, Some(1));
+    /// # other.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn longest_spin(mut self, time: Duration) -> Self {
+        self.longest_spin = time;
+        self
+    }
+
+    /// Sets whether this end offers to take part in `membarrier(GLOBAL_EXPEDITED)`,
+    /// as it does by default where the kernel has it: for measuring and testing the
+    /// barriers that are executed otherwise.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn asymmetric_barrier(mut self, offer: bool) -> Self {
+        self.asymmetric = offer;
         self
     }
 

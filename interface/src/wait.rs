@@ -26,7 +26,6 @@
 //! execute a full barrier, which is as good as the waker's own: a thread that is not
 //! running has executed one when it was switched out.
 
-use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -80,10 +79,12 @@ pub(crate) enum Waited {
     TimedOut,
 }
 
-/// Shortest and longest spin. Both ends' wake-ups together cost about 80 us, so a
-/// spin beyond that cannot pay; one below a microsecond finds nothing but what is
-/// on its way.
-const SPIN: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_micros(64);
+/// Shortest spin: one below a microsecond finds nothing but what is on its way.
+const SHORTEST_SPIN: Duration = Duration::from_micros(1);
+
+/// Longest spin unless one is chosen. Both ends' wake-ups together cost about 80 us,
+/// so a spin beyond that cannot pay.
+pub(crate) const LONGEST_SPIN: Duration = Duration::from_micros(64);
 
 /// A sleep shorter than this would have been a spin, had it been allowed to last:
 /// the next one may.
@@ -100,6 +101,8 @@ pub(crate) struct Waiter {
     strategy: Waiting,
     /// Whether both processes take part in the asymmetric barrier.
     asymmetric: bool,
+    /// How long to spin at most.
+    longest: Duration,
     /// How long to spin next time: doubled after a wait that a longer spin would
     /// have ended, halved after a longer one.
     spin: Duration,
@@ -109,12 +112,18 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    pub(crate) fn new(sleeper: Sleeper<Split<u64>>, strategy: Waiting, asymmetric: bool) -> Self {
+    pub(crate) fn new(
+        sleeper: Sleeper<Split<u64>>,
+        strategy: Waiting,
+        asymmetric: bool,
+        longest: Duration,
+    ) -> Self {
         Self {
             sleeper,
             strategy,
             asymmetric,
-            spin: *SPIN.end(),
+            longest,
+            spin: longest,
             told: 0,
         }
     }
@@ -136,10 +145,11 @@ impl Waiter {
         let began = Instant::now();
         let waited = self.sleep_for(connection, deadline, ready);
         self.spin = if began.elapsed() < SHORT_SLEEP {
-            (self.spin * 2).min(*SPIN.end())
+            self.spin * 2
         } else {
-            (self.spin / 2).max(*SPIN.start())
-        };
+            (self.spin / 2).max(SHORTEST_SPIN)
+        }
+        .min(self.longest);
         waited
     }
 
@@ -234,7 +244,7 @@ impl Waiter {
         // With one processor the peer cannot run while we spin.
         static SPINS_PAY: OnceLock<bool> = OnceLock::new();
         let pays = || std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
-        if !SPINS_PAY.get_or_init(pays) {
+        if self.longest.is_zero() || !SPINS_PAY.get_or_init(pays) {
             return ready();
         }
         let began = Instant::now();
