@@ -108,6 +108,9 @@ pub trait Endpoint: Send + fmt::Debug {
 
     /// Returns what has been found out about the messages that arrived.
     fn counts(&self) -> Counts;
+
+    /// Returns how many system calls were made; see [`Transport::calls`].
+    fn calls(&self) -> u64;
 }
 
 /// One side of an exchange over the transport `T`.
@@ -270,6 +273,10 @@ impl<T: Transport> Endpoint for Side<T> {
 
     fn counts(&self) -> Counts {
         self.checker.counts()
+    }
+
+    fn calls(&self) -> u64 {
+        self.transport.calls()
     }
 }
 

@@ -37,7 +37,13 @@
 
 pub mod checksum;
 pub mod exchange;
+pub mod kind;
 pub mod latency;
+#[allow(
+    unsafe_code,
+    reason = "two sides work on the same mapped memory, and sleep on a futex in it"
+)]
+pub mod limits;
 #[allow(
     unsafe_code,
     reason = "attaches both sides of a ring to two mappings of the same memory"
@@ -46,7 +52,9 @@ pub mod mapped;
 pub mod message;
 pub mod placement;
 pub mod raw;
+pub mod session;
 pub mod shared;
 pub mod spin;
 pub mod stream;
 pub mod transport;
+pub mod usage;

@@ -11,10 +11,11 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
-use memenpsf_ring::index::{Consumer, Producer, producer_block};
 use memenpsf_ring::memory::{CONSUMER_BLOCK, Split};
+use memenpsf_ring::{LayoutError, index, packed};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -34,18 +35,112 @@ impl<H> Mapped<H> {
     }
 }
 
-/// Both handles of a ring over memfds.
+/// The memory of one ring that no side works on yet: the producer's block and the
+/// consumer's. It may go to another process.
+#[derive(Debug)]
+pub struct Blocks([OwnedFd; 2]);
+
+impl Blocks {
+    /// Makes zeroed blocks, the producer's of `producer` bytes: an empty ring.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn new(producer: usize) -> io::Result<Self> {
+        Ok(Self([memfd(producer)?, memfd(CONSUMER_BLOCK)?]))
+    }
+
+    /// Takes blocks that came from another process, the producer's first.
+    pub fn from_fds(fds: [OwnedFd; 2]) -> Self {
+        Self(fds)
+    }
+
+    /// Returns the descriptors, the producer's block first.
+    pub fn fds(&self) -> &[OwnedFd; 2] {
+        &self.0
+    }
+
+    /// Maps the block `own` read-write, and the other one read-only.
+    fn map(&self, own: usize) -> io::Result<[MmapRaw; 2]> {
+        // Pages that are in place from the start: a first touch costs over a
+        // microsecond and is not what is measured.
+        let mut options = MmapOptions::new();
+        options.populate();
+        Ok([
+            options.map_raw(&self.0[own])?,
+            options.map_raw_read_only(&self.0[1 - own])?,
+        ])
+    }
+}
+
+macro_rules! rings {
+    ($($ring:ident, $blocks:ident, $producer:ident, $consumer:ident;)*) => {$(
+        #[doc = concat!("Makes the memory of a ring `", stringify!($ring), "` of numbers.")]
+        ///
+        /// # Errors
+        ///
+        /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a capacity that it does
+        /// not have; otherwise what the system says.
+        pub fn $blocks(capacity: usize) -> io::Result<Blocks> {
+            Blocks::new($ring::producer_block::<u64>(capacity).map_err(invalid)?.size())
+        }
+
+        #[doc = concat!("Makes the only producer of a ring `", stringify!($ring), "`.")]
+        ///
+        /// # Errors
+        ///
+        /// As for its memory, which is to be of this capacity.
+        pub fn $producer(
+            blocks: &Blocks,
+            capacity: usize,
+        ) -> io::Result<Mapped<$ring::Producer<u64, Split<u64>>>> {
+            let [own, peer] = blocks.map(0)?;
+            // SAFETY: pages are aligned to more than 128 bytes, both blocks are as
+            // long as the ring's layout says (I1) and mapped as long as the handle
+            // lives (I2), and only it has the own block in its hands (I3).
+            let memory = unsafe { Split::new(start(&own)?, start(&peer)?) };
+            // SAFETY: the memory is that of a ring of this capacity, new, and this is
+            // its only producer.
+            let handle = unsafe { $ring::Producer::attach(memory, capacity, 0) }.map_err(invalid)?;
+            Ok(Mapped { handle, _own: own, _peer: peer })
+        }
+
+        #[doc = concat!("Makes the only consumer of a ring `", stringify!($ring), "`.")]
+        ///
+        /// # Errors
+        ///
+        /// As for its memory, which is to be of this capacity.
+        pub fn $consumer(
+            blocks: &Blocks,
+            capacity: usize,
+        ) -> io::Result<Mapped<$ring::Consumer<u64, Split<u64>>>> {
+            let [own, peer] = blocks.map(1)?;
+            // SAFETY: as for the producer.
+            let memory = unsafe { Split::new(start(&own)?, start(&peer)?) };
+            // SAFETY: as for the producer; this is its only consumer.
+            let handle = unsafe { $ring::Consumer::attach(memory, capacity, 0) }.map_err(invalid)?;
+            Ok(Mapped { handle, _own: own, _peer: peer })
+        }
+    )*};
+}
+
+rings! {
+    index, index_blocks, index_producer, index_consumer;
+    packed, packed_blocks, packed_producer, packed_consumer;
+}
+
+/// Both handles of an index ring over memfds.
 pub type MappedRing = (
-    Mapped<Producer<u64, Split<u64>>>,
-    Mapped<Consumer<u64, Split<u64>>>,
+    Mapped<index::Producer<u64, Split<u64>>>,
+    Mapped<index::Consumer<u64, Split<u64>>>,
 );
 
-/// Makes a ring of `capacity` numbers over two memfds, with its pages in place.
+/// Makes an index ring of `capacity` numbers over two memfds, with its pages in
+/// place.
 ///
 /// # Errors
 ///
-/// [`InvalidInput`](io::ErrorKind::InvalidInput) for a capacity that is no power
-/// of two; otherwise what the system says.
+/// As [`index_blocks`].
 ///
 /// ```
 /// let (mut producer, mut consumer) = memenpsf_benches::mapped::ring(64)?;
@@ -54,49 +149,24 @@ pub type MappedRing = (
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn ring(capacity: usize) -> io::Result<MappedRing> {
-    let block = producer_block::<u64>(capacity).map_err(invalid)?;
-    let [producer_own, producer_peer] = map_twice(block.size())?;
-    let [consumer_own, consumer_peer] = map_twice(CONSUMER_BLOCK)?;
-    // SAFETY: pages are aligned to more than 128 bytes, both blocks are as long
-    // as the ring's layout says (I1) and mapped as long as the handle lives
-    // (I2), and only it has the own block in its hands (I3).
-    let memory = unsafe { Split::new(start(&producer_own)?, start(&consumer_peer)?) };
-    // SAFETY: the memory is that of a ring of this capacity, new, and this is
-    // its only producer.
-    let producer = unsafe { Producer::attach(memory, capacity, 0) }.map_err(invalid)?;
-    // SAFETY: as for the producer's memory.
-    let memory = unsafe { Split::new(start(&consumer_own)?, start(&producer_peer)?) };
-    // SAFETY: as for the producer; this is its only consumer.
-    let consumer = unsafe { Consumer::attach(memory, capacity, 0) }.map_err(invalid)?;
+    let blocks = index_blocks(capacity)?;
     Ok((
-        Mapped {
-            handle: producer,
-            _own: producer_own,
-            _peer: consumer_peer,
-        },
-        Mapped {
-            handle: consumer,
-            _own: consumer_own,
-            _peer: producer_peer,
-        },
+        index_producer(&blocks, capacity)?,
+        index_consumer(&blocks, capacity)?,
     ))
 }
 
-/// Makes a memfd of `length` zeros and maps it read-write and read-only.
-fn map_twice(length: usize) -> io::Result<[MmapRaw; 2]> {
+/// Makes a memfd of `length` zeros.
+fn memfd(length: usize) -> io::Result<OwnedFd> {
     let file = File::from(memfd_create(c"memenpsf-benches", MFdFlags::MFD_CLOEXEC)?);
     file.set_len(length as u64)?;
-    // Pages that are in place from the start: a first touch costs over a
-    // microsecond and is not what is measured.
-    let mut options = MmapOptions::new();
-    options.len(length).populate();
-    Ok([options.map_raw(&file)?, options.map_raw_read_only(&file)?])
+    Ok(file.into())
 }
 
 fn start(mapping: &MmapRaw) -> io::Result<NonNull<u8>> {
     NonNull::new(mapping.as_mut_ptr()).ok_or_else(|| io::Error::other("a mapping at address 0"))
 }
 
-fn invalid(error: memenpsf_ring::LayoutError) -> io::Error {
+fn invalid(error: LayoutError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, error)
 }

@@ -42,6 +42,7 @@ pub struct SharedMemory<const N: usize> {
     inbox: Vec<[u64; N]>,
     waiting: Waiting,
     backoff: Backoff,
+    sleeps: u64,
 }
 
 impl<const N: usize> SharedMemory<N> {
@@ -62,6 +63,7 @@ impl<const N: usize> SharedMemory<N> {
             inbox: Vec::with_capacity(capacity(N)),
             waiting: Waiting::Spin,
             backoff: Backoff::new(PATIENT),
+            sleeps: 0,
         })
     }
 
@@ -75,6 +77,7 @@ impl<const N: usize> SharedMemory<N> {
         if self.interface.ready(interest).any() {
             return Ok(());
         }
+        self.sleeps += 1;
         poll_for(self.interface.as_fd(), None, SLEEP)
     }
 
@@ -139,6 +142,13 @@ impl<const N: usize> Transport for SharedMemory<N> {
         }
         self.sleep(to_send)
             .map_err(|error| TransportError::io("cannot poll", error))
+    }
+
+    fn calls(&self) -> u64 {
+        let stats = self.interface.stats();
+        // Each sleep is a membarrier and a poll. A sleep in `recv_timeout` is seen
+        // by the look that follows it only.
+        stats.looks + stats.wakes + 2 * self.sleeps
     }
 
     fn set_waiting(&mut self, waiting: Waiting) -> Result<(), TransportError> {

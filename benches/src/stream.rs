@@ -5,8 +5,8 @@
 //! stream message by message. [`receive`](Transport::receive) reads only when no
 //! whole message is left of the last read.
 //!
-//! More kinds fit in beside them: TCP over loopback is a stream too, and a
-//! sequenced-packet socket is one with a `read` of one message.
+//! TCP over loopback is a stream too; a sequenced-packet socket is one whose packets
+//! are whole batches; an event counter carries one message of eight bytes at a time.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -47,6 +47,7 @@ pub struct Stream {
     filled: usize,
     waiting: Waiting,
     backoff: Backoff,
+    calls: u64,
 }
 
 /// Makes a pair of pipes, and an end of it for each side.
@@ -95,6 +96,7 @@ impl Stream {
             filled: 0,
             waiting: Waiting::Spin,
             backoff: Backoff::new(PATIENT),
+            calls: 0,
         };
         stream.set_blocking(false)?;
         Ok(stream)
@@ -133,6 +135,7 @@ impl Transport for Stream {
     }
 
     fn send(&mut self, messages: &[u64]) -> Result<usize, TransportError> {
+        self.calls += 1;
         match self.writer.write(&messages.as_bytes()[self.partial..]) {
             Ok(written) => {
                 self.backoff.reset();
@@ -152,6 +155,7 @@ impl Transport for Stream {
             bytes.copy_within(self.handed.end..self.filled, 0);
             self.filled -= self.handed.end;
             self.handed = 0..0;
+            self.calls += 1;
             match self.reader.read(&mut bytes[self.filled..]) {
                 Ok(0) => return Err(TransportError::Closed),
                 Ok(read) => {
@@ -175,6 +179,7 @@ impl Transport for Stream {
         match self.waiting {
             Waiting::Spin => self.backoff.wait(),
             Waiting::Poll => {
+                self.calls += 1;
                 let writer = to_send.then_some(self.writer.as_fd());
                 poll_for(self.reader.as_fd(), writer, SLEEP)
                     .map_err(|error| TransportError::io("cannot poll", error))?;
@@ -183,6 +188,10 @@ impl Transport for Stream {
             Waiting::Block => {}
         }
         Ok(())
+    }
+
+    fn calls(&self) -> u64 {
+        self.calls
     }
 
     fn set_waiting(&mut self, waiting: Waiting) -> Result<(), TransportError> {

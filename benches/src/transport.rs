@@ -42,6 +42,10 @@ pub trait Transport: Send {
     /// [`TransportError`].
     fn idle(&mut self, to_send: bool) -> Result<(), TransportError>;
 
+    /// Returns how many system calls it has made to send, receive and wait, as far
+    /// as it can count them.
+    fn calls(&self) -> u64;
+
     /// Chooses how to wait. A transport without the choice keeps its own way.
     ///
     /// # Errors

@@ -155,6 +155,10 @@ impl Transport for Loop {
         Ok(())
     }
 
+    fn calls(&self) -> u64 {
+        0
+    }
+
     fn set_waiting(&mut self, _waiting: Waiting) -> Result<(), TransportError> {
         Ok(())
     }
