@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::Failure;
-use crate::{demo, echo, manual, stream};
+use crate::{bench, demo, echo, manual, stream};
 
 /// Exit code of wrong arguments, as with other programs.
 const USAGE: u8 = 2;
@@ -28,6 +28,10 @@ Exit codes: 0 done, 1 failed, 2 wrong arguments, 128 + n ended by signal n.";
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Arguments),
+    Bench(bench::Arguments),
+    /// The second process of a benchmark: takes orders on its standard input.
+    #[command(hide = true)]
+    BenchPartner,
     Serve(echo::ServeArguments),
     Connect(echo::ConnectArguments),
     Recv(stream::RecvArguments),
@@ -64,6 +68,13 @@ pub(crate) fn run() -> ExitCode {
                 failure.exit_code()
             });
         }
+        Command::Bench(arguments) => {
+            return bench::run(arguments).unwrap_or_else(|failure| {
+                eprintln!("memenpsf: {failure}");
+                ExitCode::FAILURE
+            });
+        }
+        Command::BenchPartner => return bench::take_part(),
         Command::DemoServer => return demo::serve(),
         Command::DemoClient { index } => return demo::take_part(*index),
     };

@@ -3,6 +3,8 @@
 #![deny(unsafe_code)]
 
 #[cfg(not(loom))]
+mod bench;
+#[cfg(not(loom))]
 mod command;
 #[cfg(not(loom))]
 mod demo;
