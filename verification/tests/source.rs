@@ -93,8 +93,16 @@ fn lines_with<'a>(source: &'a str, texts: &[&str]) -> Vec<&'a str> {
         .lines()
         .take_while(|line| line.trim() != "#[cfg(test)]")
         .filter(|line| !line.trim_start().starts_with("//"))
-        .filter(|line| texts.iter().any(|text| line.contains(text)))
+        .filter(|line| texts.iter().any(|text| names(line, text)))
         .collect()
+}
+
+/// Tells whether `text` stands in `line`, and not as the end of a longer name.
+fn names(line: &str, text: &str) -> bool {
+    line.match_indices(text).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        !before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
+    })
 }
 
 #[test]
@@ -125,4 +133,6 @@ fn stray_atomics_are_found_and_comments_are_not() {
     assert_eq!(lines_with(stray, RULES[0].texts).len(), 1);
     assert_eq!(lines_with(stray, RULES[1].texts).len(), 1);
     assert_eq!(lines_with(stray, RULES[2].texts).len(), 0);
+    let barriers = "    fence(order);\n    options.asymmetric_barrier(true);\n";
+    assert_eq!(lines_with(barriers, RULES[2].texts), ["    fence(order);"]);
 }
