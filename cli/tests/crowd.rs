@@ -1,0 +1,145 @@
+//! Many clients at once through one server process, one of them stopped, and what
+//! everybody costs when there is nothing to do.
+//!
+//! `cargo test -p memenpsf-cli --test crowd -- --nocapture`
+
+#![cfg(not(loom))]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Running, memenpsf, until};
+use nix::sys::signal::Signal;
+
+/// Client processes.
+const CLIENTS: usize = 64;
+/// Messages of each: first in a stream, then as many single round trips.
+const MESSAGES: &str = "500";
+/// How long one of them is stopped, at least.
+const STOPPED: Duration = Duration::from_secs(2);
+
+/// A server and the path of its socket, in a folder of their own.
+fn serve() -> (Running, String, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket").to_str().unwrap().to_string();
+    let server = Running::start(&mut memenpsf(&["serve", &socket]));
+    until(|| Path::new(&socket).exists());
+    (server, socket, folder)
+}
+
+fn connect(socket: &str, messages: &str) -> Running {
+    Running::start(&mut memenpsf(&["connect", socket, "--messages", messages]))
+}
+
+/// Waits for a client, which has found every message right, and returns the 99th
+/// percentile of its round trips in microseconds.
+fn p99(client: Running) -> f64 {
+    let ended = client.end();
+    ended.success();
+    let said = String::from_utf8(ended.stdout).unwrap();
+    let figure = said.split("p99 ").nth(1).unwrap().split(' ').next();
+    figure.unwrap().parse().unwrap()
+}
+
+/// The middle one.
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+#[test]
+fn stopped_client_of_64_delays_nobody() {
+    let (server, socket, _folder) = serve();
+    // All of them awake.
+    let crowd: Vec<_> = (0..CLIENTS).map(|_| connect(&socket, MESSAGES)).collect();
+    let before = median(crowd.into_iter().map(p99).collect());
+
+    // Endless, so that it is in the middle of something when it is stopped.
+    let stopped = connect(&socket, "1000000000000");
+    let stat = format!("/proc/{}/stat", stopped.0.id());
+    until(|| ticks(&stat) > 2);
+    stopped.signal(Signal::SIGSTOP);
+    let began = Instant::now();
+    until(|| fs::read_to_string(&stat).unwrap().contains(") T "));
+    let crowd: Vec<_> = (1..CLIENTS).map(|_| connect(&socket, MESSAGES)).collect();
+    let during = median(crowd.into_iter().map(p99).collect());
+    // All others have come and gone, and it is still where it was.
+    thread::sleep(STOPPED.saturating_sub(began.elapsed()));
+    let lasted = began.elapsed();
+    assert!(fs::read_to_string(&stat).unwrap().contains(") T "));
+    stopped.signal(Signal::SIGCONT);
+    let used = ticks(&stat);
+    until(|| ticks(&stat) > used);
+    // It goes on, and ends as it should: everything so far was right.
+    stopped.signal(Signal::SIGINT);
+    assert_eq!(stopped.end().stderr, "memenpsf: interrupted by SIGINT\n");
+
+    server.signal(Signal::SIGTERM);
+    let ended = server.end();
+    assert!(ended.status.success(), "{ended:?}");
+    let last = ended.stderr.lines().last().unwrap();
+    assert!(
+        last.contains(&format!("served {} clients", 2 * CLIENTS)),
+        "{last}"
+    );
+    println!("evidence: {CLIENTS} clients at once, every message checked");
+    println!(
+        "evidence: {} clients go on while one is stopped for {:.1} s: p99 of a round trip \
+         {during:.0} us, {before:.0} us without it",
+        CLIENTS - 1,
+        lasted.as_secs_f64()
+    );
+}
+
+/// Clock ticks that a process has used.
+fn ticks(stat: &str) -> u64 {
+    let stat = fs::read_to_string(stat).unwrap();
+    let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let number = |index: usize| fields[index].parse::<u64>().unwrap();
+    // Behind the name: fields 14 and 15 of all, user and system time.
+    number(11) + number(12)
+}
+
+#[test]
+fn nobody_who_waits_uses_the_processor() {
+    let (server, socket, folder) = serve();
+    let pipe = folder.path().join("pipe").to_str().unwrap().to_string();
+    let mut receiver = Running::start(&mut memenpsf(&["recv", &pipe]));
+    let wait = ["send", &pipe, "--wait", "60"];
+    let mut sender = Running::start(memenpsf(&wait).stdin(Stdio::piped()));
+    // One message has gone through: both ends are connected, and then wait.
+    let mut input = sender.0.stdin.take().unwrap();
+    input.write_all(b"x").unwrap();
+    let mut output = receiver.0.stdout.take().unwrap();
+    output.read_exact(&mut [0]).unwrap();
+    let idle = [&server, &receiver, &sender];
+    let stats = idle.map(|running| format!("/proc/{}/stat", running.0.id()));
+    // The last spin before they sleep.
+    thread::sleep(Duration::from_millis(100));
+
+    let before = [0, 1, 2].map(|index| ticks(&stats[index]));
+    thread::sleep(Duration::from_secs(3));
+    let used: u64 = (0..3)
+        .map(|index| ticks(&stats[index]) - before[index])
+        .sum();
+    assert!(
+        used <= 1,
+        "{used} ticks of three processes with nothing to do"
+    );
+    println!("evidence: {used} clock ticks in 3 s of an idle server and two sleeping endpoints");
+
+    // The control: one who does something is seen.
+    let busy = connect(&socket, "1000000000000");
+    let stat = format!("/proc/{}/stat", busy.0.id());
+    until(|| ticks(&stat) > 10);
+    drop(input);
+    sender.end().success();
+    receiver.end().success();
+}
