@@ -160,6 +160,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             memenpsf!("death").quick(),
             memenpsf!("waiting").quick(),
             memenpsf!("storm").quick(),
+            memenpsf!("faults"),
             memenpsf!("death")
                 .with(&[("MEMENPSF_KILLS", "1000")])
                 .deep(),
