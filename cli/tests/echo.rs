@@ -7,46 +7,10 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
-use common::{Ended, Running, memenpsf, until};
+use common::service::Service;
+use common::{Running, memenpsf, until};
 use nix::sys::signal::Signal;
-
-/// A server in a folder of its own.
-struct Service {
-    server: Running,
-    socket: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Service {
-    fn start(options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("socket").to_str().unwrap().to_string();
-        let arguments = [&["serve", &socket], options].concat();
-        let server = Running::start(&mut memenpsf(&arguments));
-        until(|| Path::new(&socket).exists());
-        Self {
-            server,
-            socket,
-            _folder: folder,
-        }
-    }
-
-    fn connect(&self, options: &[&str]) -> Running {
-        let arguments = [&["connect", &self.socket, "--wait", "60"], options].concat();
-        Running::start(&mut memenpsf(&arguments))
-    }
-
-    /// Asks the server to end, and asserts that it has cleaned up.
-    fn end(self) -> Ended {
-        self.server.signal(Signal::SIGTERM);
-        let ended = self.server.end();
-        assert!(ended.status.success(), "{ended:?}");
-        assert!(!Path::new(&self.socket).exists());
-        ended
-    }
-}
 
 #[test]
 fn every_message_comes_back() {
