@@ -155,20 +155,15 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "death",
-        checks: "a process that dies at any place; sleepers that are always woken; signals",
+        checks: "a process that dies at any named place; sleepers that are always woken",
         steps: &[
             memenpsf!("death").quick(),
             memenpsf!("waiting").quick(),
-            memenpsf!("storm").quick(),
-            memenpsf!("faults"),
             memenpsf!("death")
                 .with(&[("MEMENPSF_KILLS", "1000")])
                 .deep(),
             memenpsf!("waiting")
                 .with(&[("MEMENPSF_HANDOFFS", "2000000")])
-                .deep(),
-            memenpsf!("storm")
-                .with(&[("MEMENPSF_OPERATIONS", "1000000")])
                 .deep(),
         ],
     },
