@@ -8,6 +8,7 @@
 mod common;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -107,8 +108,14 @@ fn options() -> Options {
 
 type Words = [u64; 6];
 
+/// A message with a wrong bit, in the process of a producer that lies.
+static GARBLED: AtomicU64 = AtomicU64::new(u64::MAX);
+/// The message that a liar lies about.
+const LIE: u64 = 5;
+
 fn numbered(n: u64) -> Words {
-    let scattered = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let garbled = u64::from(GARBLED.load(Ordering::Relaxed) == n);
+    let scattered = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ garbled;
     std::array::from_fn(|at| match at {
         0 => n,
         _ => scattered.rotate_left(u32::try_from(at * 7).unwrap()) ^ n,
@@ -258,9 +265,14 @@ fn child() {
 fn play<L: Link>(words: &[&str], address: &Path, note: Note) {
     let mut link = L::connect(address);
     match words[0] {
-        "produce" | "consume" => condemn(words[1], words[2].parse().unwrap(), note),
         "hold" => hold(&note),
+        "produce" | "consume" | "claim" | "garble" | "skip" => {
+            condemn(words[1], words[2].parse().unwrap(), note);
+        }
         role => panic!("no such role: {role}"),
+    }
+    if words[0] == "garble" {
+        GARBLED.store(LIE, Ordering::Relaxed);
     }
     let note = Part::of_this_process().unwrap().note;
     for n in 0.. {
@@ -268,9 +280,11 @@ fn play<L: Link>(words: &[&str], address: &Path, note: Note) {
             assert!(link.receive(n, HANG).unwrap());
         } else {
             pause(n);
-            assert!(link.send(n));
+            let skips = words[0] == "skip" && n >= LIE;
+            assert!(link.send(n + u64::from(skips)));
         }
-        note.word().store(n + 1, Ordering::Release);
+        let claimed = u64::from(words[0] == "claim");
+        note.word().store(n + 1 + claimed, Ordering::Release);
     }
 }
 
@@ -332,8 +346,13 @@ fn times(place: &str, round: u64) -> u64 {
 }
 
 fn producer_dies<L: Link>(place: &Place, at: &str, round: u64, delay: &mut Delay) {
+    died::<L>(place, "produce", at, round, delay);
+}
+
+/// Lets a producer die, an honest one or a liar, and checks what it leaves.
+fn died<L: Link>(place: &Place, role: &str, at: &str, round: u64, delay: &mut Delay) {
     let times = times(at, round);
-    let (mut child, mut link) = L::start(place, &format!("produce|{at}|{times}"));
+    let (mut child, mut link) = L::start(place, &format!("{role}|{at}|{times}"));
     let mut received = 0;
     let end = loop {
         match link.receive(received, HANG) {
@@ -353,7 +372,7 @@ fn producer_dies<L: Link>(place: &Place, at: &str, round: u64, delay: &mut Delay
     assert_eq!(
         received,
         noted + u64::from(committed),
-        "{at}, round {round}"
+        "committed when it died at {at}, round {round}"
     );
 }
 
@@ -371,6 +390,42 @@ fn consumer_dies<L: Link>(place: &Place, at: &str, round: u64, delay: &mut Delay
     assert_eq!(link.receive(0, HANG), Err(GONE));
     until(|| child.is_dead().then_some(()));
     assert!(note.word().load(Ordering::Acquire) <= sent);
+}
+
+/// The control of all the others: what they check is told from an honest producer by
+/// one note that is too high, one wrong bit, and one message that is left out.
+#[test]
+fn liar_is_told_from_an_honest_producer() {
+    let _watchdog = Watchdog::new();
+    let lies = liar_is_noticed::<Interface<Words>>()
+        + liar_is_noticed::<Packed>()
+        + liar_is_noticed::<ByteInterface>();
+    println!("evidence: {lies} of {lies} lies of dying producers noticed");
+}
+
+fn liar_is_noticed<L: Link>() -> u64 {
+    let place = Place::new();
+    let mut lies = 0;
+    for at in ["push: begin", "tail: before", "tail: after"] {
+        let late = (0..).find(|&round| times(at, round) > LIE + 2);
+        let die = |role| {
+            let mut delay = Delay::default();
+            died::<L>(&place, role, at, late.unwrap(), &mut delay);
+        };
+        die("produce");
+        for lie in ["claim", "garble", "skip"] {
+            // Its words show which assertion failed.
+            let caught = catch_unwind(AssertUnwindSafe(|| die(lie))).unwrap_err();
+            let text: &String = caught.downcast_ref().unwrap();
+            let by_the_right_one = match lie {
+                "claim" => text.contains("committed when it died"),
+                _ => *text == LIE.to_string(),
+            };
+            assert!(by_the_right_one, "{lie} at {at}: {text}");
+            lies += 1;
+        }
+    }
+    lies
 }
 
 /// Kills children at the fourteen places, and compares what is held afterwards.

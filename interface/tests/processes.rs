@@ -1,14 +1,20 @@
 //! Processes of their own: this test binary, started again for the role that
 //! the environment names.
+//!
+//! `MEMENPSF_KILLS` is the number of processes that are killed at random times, of
+//! each role over each kind of ring (15 without it), and of the random stops of
+//! each kind of ring.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod common;
 
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use common::process::{Child, Part, Place};
+use common::process::{Child, Note, Part, Place};
 use common::{HANG, RINGS, holdings, let_the_clock_tick, until};
 use memenpsf::options::Ring;
 use memenpsf::{Departure, Interface, Options, RecvError, XmitError};
@@ -16,6 +22,12 @@ use nix::sys::signal::Signal;
 
 const COUNT: u64 = 100_000;
 const CAPACITY: usize = 64;
+/// Messages there and back between two processes that are stopped meanwhile.
+const TURNS: u64 = 2_000;
+
+fn kills() -> u64 {
+    std::env::var("MEMENPSF_KILLS").map_or(15, |count| count.parse().unwrap())
+}
 
 /// A number, and words that show when it is torn or misplaced.
 type Message = [u64; 3];
@@ -95,13 +107,38 @@ fn child() {
         "Packed" => Ring::Packed,
         _ => Ring::Index,
     };
-    let mut interface = Interface::connect_with(&part.address, &options(ring)).unwrap();
+    match role {
+        "host" => return take_turns(host(&part.address, ring), part.note.word()),
+        "guest" => return take_turns(connect(&part.address, ring), part.note.word()),
+        _ => {}
+    }
+    let mut interface = connect(&part.address, ring);
     match role {
         "exchange" => Exchange::default().finish(&mut interface),
         // Until killed.
         "produce" => produce(&mut interface, part.note.word()),
         "consume" => consume(&mut interface, part.note.word()),
         role => panic!("no such role: {role}"),
+    }
+}
+
+fn connect(address: &Path, ring: Ring) -> Interface<Message> {
+    Interface::connect_with(address, &options(ring)).unwrap()
+}
+
+/// Takes the connection of a guest.
+fn host(address: &Path, ring: Ring) -> Interface<Message> {
+    let (stream, _) = UnixListener::bind(address).unwrap().accept().unwrap();
+    Interface::accept_with(stream, &options(ring)).unwrap()
+}
+
+/// Sends a message and waits for one, many times: each side sleeps as often as it can.
+fn take_turns(mut interface: Interface<Message>, note: &AtomicU64) {
+    for n in 0..TURNS {
+        interface.xmit_timeout(numbered(n), Some(HANG)).unwrap();
+        let message = interface.recv_timeout(Some(HANG)).unwrap();
+        assert_eq!(message, Some(numbered(n)));
+        note.store(n + 1, Ordering::Release);
     }
 }
 
@@ -183,9 +220,10 @@ fn unrelated_processes_exchange_numbered_messages_both_ways() {
 
 #[test]
 fn killed_producer_leaves_an_exact_prefix_and_then_gone() {
+    let mut checked = 0;
     for ring in RINGS {
         let place = Place::new();
-        for _ in 0..15 {
+        for _ in 0..kills() {
             let (child, mut interface) = start(&place, "produce", ring);
             let note = place.note();
             let mut exchange = Exchange::default();
@@ -203,8 +241,13 @@ fn killed_producer_leaves_an_exact_prefix_and_then_gone() {
                 "noted {noted}, received {received}"
             );
             assert_eq!(end, GONE);
+            checked += received;
         }
     }
+    println!(
+        "evidence: {} producers killed at random times, {checked} messages checked",
+        2 * kills()
+    );
 }
 
 #[test]
@@ -230,7 +273,7 @@ fn ring_of_a_dead_process_is_read_to_its_last_message() {
 fn killed_consumer_ends_the_producer_which_keeps_its_message() {
     for ring in RINGS {
         let place = Place::new();
-        for _ in 0..15 {
+        for _ in 0..kills() {
             let (child, mut interface) = start(&place, "consume", ring);
             let note = place.note();
             let mut exchange = Exchange::default();
@@ -255,6 +298,7 @@ fn killed_consumer_ends_the_producer_which_keeps_its_message() {
             assert_eq!(interface.recv(), Err(GONE));
         }
     }
+    println!("evidence: {} consumers killed at random times", 2 * kills());
 }
 
 #[test]
@@ -270,7 +314,7 @@ fn stopped_process_loses_nothing_and_counts_as_alive() {
                 (exchange.received >= pause).then_some(())
             });
             child.signal(Signal::SIGSTOP);
-            child.wait_until_stopped();
+            assert!(child.stops());
             while exchange.receive(&mut interface) {}
             // The other way round, its ring fills, and that is all.
             while exchange.send(&mut interface) {}
@@ -284,6 +328,41 @@ fn stopped_process_loses_nothing_and_counts_as_alive() {
         exchange.finish(&mut interface);
         child.finish();
     }
+}
+
+/// Either side, wherever it is in its work or its sleep.
+#[test]
+fn processes_stopped_at_random_times_lose_nothing() {
+    let mut all = 0;
+    for ring in RINGS {
+        let mut stops = 0;
+        while stops < kills() {
+            let folder = tempfile::tempdir().unwrap();
+            let address = folder.path().join("socket");
+            let sides = ["host", "guest"].map(|role| {
+                let note = folder.path().join(role);
+                let child = Child::start(&format!("{role} over {ring:?}"), &address, &note);
+                (child, Note::open(&note))
+            });
+            let turns = |side: usize| sides[side].1.word().load(Ordering::Acquire);
+            until(|| (turns(0) > 0).then_some(()));
+            while turns(0) < TURNS && turns(1) < TURNS {
+                // What the time is does not matter, as long as it is another one.
+                std::thread::sleep(Duration::from_micros(random(1000)));
+                let (child, _) = &sides[usize::from(random(2) == 0)];
+                child.signal(Signal::SIGSTOP);
+                stops += u64::from(child.stops());
+                std::thread::sleep(Duration::from_micros(random(1000)));
+                child.signal(Signal::SIGCONT);
+            }
+            for (child, note) in sides {
+                child.finish();
+                assert_eq!(note.word().load(Ordering::Acquire), TURNS);
+            }
+        }
+        all += stops;
+    }
+    println!("evidence: {all} stops of either side at random times");
 }
 
 #[test]

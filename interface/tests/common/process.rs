@@ -103,15 +103,20 @@ impl Child {
         kill(pid, signal).unwrap();
     }
 
-    /// Waits until the kernel says that the child is stopped.
-    pub fn wait_until_stopped(&self) {
+    /// Waits until the kernel says that the child is stopped; `false` if it has ended
+    /// instead.
+    pub fn stops(&self) -> bool {
         let path = format!("/proc/{}/stat", self.process.id());
         until(|| {
             let stat = std::fs::read_to_string(&path).unwrap();
             // The state follows the name, which ends with a parenthesis.
             let (_, state) = stat.rsplit_once(") ").unwrap();
-            state.starts_with('T').then_some(())
-        });
+            match state.as_bytes()[0] {
+                b'T' => Some(true),
+                b'Z' => Some(false),
+                _ => None,
+            }
+        })
     }
 
     /// Kills the child, and returns when it is dead.

@@ -158,8 +158,12 @@ pub(crate) const LAYERS: &[Layer] = &[
         checks: "a process that dies at any named place; sleepers that are always woken",
         steps: &[
             memenpsf!("death").quick(),
+            memenpsf!("processes").quick(),
             memenpsf!("waiting").quick(),
             memenpsf!("death")
+                .with(&[("MEMENPSF_KILLS", "1000")])
+                .deep(),
+            memenpsf!("processes")
                 .with(&[("MEMENPSF_KILLS", "1000")])
                 .deep(),
             memenpsf!("waiting")
