@@ -56,6 +56,7 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::unistd::ftruncate;
@@ -122,10 +123,12 @@ impl OwnRegion {
     ///
     /// # Errors
     ///
+    /// [`RegionError::FileSize`] if the process may not make files so long,
     /// [`RegionError::System`] with the step that the system refused, or
     /// [`RegionError::SealsMissing`] if it did not set the seals.
     pub fn create(name: &Name, header: &Header) -> Result<(Self, OwnedFd), RegionError> {
         let layout = header.layout;
+        check_file_limit(layout.len() as u64)?;
         let fd = create_memfd(&format!("memenpsf:{name}"))?;
         // I1 of RegionLayout: its length fits in isize, which is at most i64.
         let len = i64::try_from(layout.len()).unwrap_or(i64::MAX);
@@ -362,6 +365,16 @@ fn create_memfd(name: &str) -> Result<OwnedFd, RegionError> {
         answer => answer,
     }
     .map_err(system(Step::Create))
+}
+
+/// Checks that the process may make a file of `len` bytes. A memfd counts as one, and
+/// `ftruncate` beyond the limit raises SIGXFSZ, whose default is to end the process.
+fn check_file_limit(len: u64) -> Result<(), RegionError> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE).map_err(system(Step::Resize))?;
+    if len > limit {
+        return Err(RegionError::FileSize { needed: len, limit });
+    }
+    Ok(())
 }
 
 /// Puts memory behind every byte, so that no write ever finds the system out of

@@ -8,7 +8,6 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -1014,38 +1013,6 @@ fn client_whose_region_finds_no_descriptor_learns_why() {
         drop((half_open, _region));
         assert_eq!(holdings().descriptors + 2, before.descriptors);
         site.assert_serves();
-    });
-}
-
-#[test]
-fn signals_surface_nowhere() {
-    // A signal without SA_RESTART ends `epoll_wait` early.
-    static SEEN: AtomicU64 = AtomicU64::new(0);
-    extern "C" fn note(_: nix::libc::c_int) {
-        SEEN.fetch_add(1, Ordering::Relaxed);
-    }
-    alone("signals_surface_nowhere", || {
-        use nix::sys::pthread::{pthread_kill, pthread_self};
-        use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-        let action = SigAction::new(SigHandler::Handler(note), SaFlags::empty(), SigSet::empty());
-        // SAFETY: the handler counts, which is safe at any time.
-        unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
-        let mut site = Site::new(&ServerOptions::new());
-        let server = pthread_self();
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-                    pthread_kill(server, Signal::SIGUSR1).unwrap();
-                    thread::yield_now();
-                }
-            });
-            for _ in 0..50 {
-                site.assert_serves();
-            }
-            drop(stop);
-        });
-        assert!(SEEN.load(Ordering::Relaxed) > 0);
     });
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use memenpsf::{
-    ByteXmitError, ConnectError, Departure, Interface, Message, Options, RecvError, XmitError,
+    ByteInterface, ByteXmitError, ConnectError, Departure, Interface, Message, Options, RecvError,
+    XmitError,
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
@@ -249,4 +250,35 @@ async fn stream_of_bytes_ends_with_the_goodbye() {
         }
     };
     assert_eq!(end, ByteXmitError::Closed(Departure::Closed));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_any_length_go_through_stream_and_sink() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    // Room for two of the longest: the sink waits.
+    let options = Options::new().capacity(1024).max_message(400);
+    let (ours, theirs) = tokio::join!(
+        ByteInterface::establish_async(ours, 0, &options),
+        ByteInterface::establish_async(theirs, 1, &options),
+    );
+    let (mut sink, stream) = (ours.unwrap(), theirs.unwrap());
+    let message = |n: usize| vec![n.to_le_bytes()[0]; n * 7 % 401];
+    let receiver = tokio::spawn(stream.collect::<Vec<_>>());
+    for n in 0..5000 {
+        timeout(HANG, sink.send(message(n))).await.unwrap().unwrap();
+    }
+    let too_long = sink.send(vec![0; 401]).await;
+    assert_eq!(
+        too_long,
+        Err(ByteXmitError::TooLong {
+            length: 401,
+            longest: 400
+        })
+    );
+    drop(sink);
+    let received = timeout(HANG, receiver).await.unwrap().unwrap();
+    assert_eq!(received.len(), 5000);
+    for (n, received) in received.into_iter().enumerate() {
+        assert_eq!(received.unwrap(), message(n));
+    }
 }

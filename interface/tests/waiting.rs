@@ -19,10 +19,11 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 /// Says to this binary, started again, which part to play and where.
 const PART: &str = "MEMENPSF_WAITING_PART";
 
-/// Round trips of the hand-off test, half of them over each ring of plain data: each
-/// is a sleep and a wake-up on either side. `MEMENPSF_HANDOFFS` sets another number.
+/// Hand-offs between two processes, half of them over each ring of plain data: each
+/// is a sleep at one side and a wake-up by the other, two a round trip.
+/// `MEMENPSF_HANDOFFS` sets another number.
 fn handoffs() -> u64 {
-    std::env::var("MEMENPSF_HANDOFFS").map_or(20_000, |count| count.parse().unwrap())
+    std::env::var("MEMENPSF_HANDOFFS").map_or(100_000, |count| count.parse().unwrap())
 }
 
 /// Plays the part of the other process, in a process of its own.
@@ -49,8 +50,12 @@ fn options(part: &str) -> Options {
         "index" => (Waiting::Adaptive, Ring::Index),
         _ => (Waiting::Adaptive, Ring::Fitting),
     };
+    let options = Options::new().capacity(1).waiting(waiting).ring(ring);
     // One slot: every second message finds the ring full.
-    Options::new().capacity(1).waiting(waiting).ring(ring)
+    match part {
+        "asleep" | "index" => options.longest_spin(Duration::ZERO),
+        _ => options,
+    }
 }
 
 /// A process that echoes.
@@ -80,17 +85,35 @@ fn echo(part: &str, ours: &Options) -> (Interface<u64>, Echo) {
 
 #[test]
 fn no_wake_up_is_lost_between_two_processes() {
-    for part in ["adaptive", "index"] {
+    let trips = handoffs() / 4;
+    let mut wakes = 0;
+    // Sleeping at once over each ring; and spinning first, so that sleeps and
+    // messages cross.
+    for (part, trips) in [
+        ("asleep", trips),
+        ("index", trips),
+        ("adaptive", trips / 10),
+    ] {
         let (mut interface, mut child) = echo(part, &options(part));
-        for n in 0..handoffs() / 2 {
+        for n in 0..trips {
             let sent = interface.xmit_timeout(n, Some(HANG));
             assert_eq!(sent, Ok(()), "stalled at {n}");
             let back = interface.recv_timeout(Some(HANG));
             assert_eq!(back, Ok(Some(n)), "stalled at {n}");
         }
+        wakes += interface.stats().wakes;
         interface.close();
         assert!(child.0.wait().unwrap().success());
     }
+    // The other side was asleep often, however the machine is loaded.
+    assert!(
+        wakes > trips / 10,
+        "{wakes} wake-ups in {trips} round trips"
+    );
+    println!(
+        "evidence: {} hand-offs between two processes, 0 stalls, {wakes} wake-ups sent by one side",
+        4 * trips
+    );
 }
 
 #[test]

@@ -72,6 +72,17 @@ pub enum RegionError {
         /// The limit.
         limit: u64,
     },
+    /// The region is longer than this process may make a file. The kernel would end
+    /// the process for it (`SIGXFSZ`).
+    #[error(
+        "the region needs {needed} bytes, the limit of file sizes is {limit}: raise RLIMIT_FSIZE (ulimit -f) or choose a smaller capacity"
+    )]
+    FileSize {
+        /// Length that the region would have.
+        needed: u64,
+        /// The soft limit of the process.
+        limit: u64,
+    },
     /// The region fits into no address space.
     #[error("a producer block of {producer_len} bytes does not fit into the address space")]
     Overflow {

@@ -5,10 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
+use futures_sink::Sink;
 
 use super::stream_item;
 use crate::error::{ByteXmitError, RecvError};
-use crate::interface::Interface;
+use crate::interface::{Interest, Interface};
 
 impl Interface<[u8]> {
     /// Receives one message in a vector of its own, waiting for as long as it takes.
@@ -93,5 +94,45 @@ impl Stream for Interface<[u8]> {
         let item = ready!(self.poll_recv(context));
         self.stream_ended = item.is_err();
         Poll::Ready(stream_item(item))
+    }
+}
+
+/// Takes a message when the longest one that can be transmitted fits. Closing it
+/// leaves the other direction open: the goodbye comes with the drop.
+impl Sink<Vec<u8>> for Interface<[u8]> {
+    type Error = ByteXmitError;
+
+    fn poll_ready(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), ByteXmitError>> {
+        loop {
+            let longest = self.max_message();
+            // Asked for and let go, so that the wait is for as much room.
+            match self.reserve(longest).map(drop) {
+                Err(ByteXmitError::Full) => ready!(self.poll_space(context))?,
+                room => return Poll::Ready(room),
+            }
+        }
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Vec<u8>) -> Result<(), ByteXmitError> {
+        let transmitted = self.xmit(&message);
+        self.tell(Interest::DATA);
+        transmitted
+    }
+
+    fn poll_flush(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Result<(), ByteXmitError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Result<(), ByteXmitError>> {
+        Poll::Ready(Ok(()))
     }
 }

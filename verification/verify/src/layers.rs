@@ -155,11 +155,13 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "death",
-        checks: "a process that dies at any named place; sleepers that are always woken",
+        checks: "a process that dies at any place; sleepers that are always woken; signals",
         steps: &[
             memenpsf!("death").quick(),
             memenpsf!("processes").quick(),
             memenpsf!("waiting").quick(),
+            memenpsf!("storm").quick(),
+            memenpsf!("faults"),
             memenpsf!("death")
                 .with(&[("MEMENPSF_KILLS", "1000")])
                 .deep(),
@@ -168,6 +170,9 @@ pub(crate) const LAYERS: &[Layer] = &[
                 .deep(),
             memenpsf!("waiting")
                 .with(&[("MEMENPSF_HANDOFFS", "2000000")])
+                .deep(),
+            memenpsf!("storm")
+                .with(&[("MEMENPSF_OPERATIONS", "1000000")])
                 .deep(),
         ],
     },
