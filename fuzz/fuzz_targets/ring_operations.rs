@@ -1,5 +1,5 @@
 //! Operation sequences on the index ring, compared step by step with a queue.
-//! The body is `memenpsf_verification::operations`, which `cargo test` runs over
+//! The body is `memenpsf_verification::fuzz::operations`, which `cargo test` runs over
 //! the corpus, too.
 //!
 //! `cargo +nightly fuzz run ring_operations -- -max_total_time=20`
@@ -7,5 +7,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use memenpsf_verification::fuzz::{Subject, operations};
 
-fuzz_target!(|bytes: &[u8]| memenpsf_verification::operations::run_bytes(bytes));
+fuzz_target!(|bytes: &[u8]| operations::run(bytes, Subject::Shipped));

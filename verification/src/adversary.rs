@@ -29,6 +29,8 @@ mod packed;
 mod wake;
 mod world;
 
+pub(crate) use bytes::end_of;
+
 use std::fmt;
 
 use crate::random::Random;

@@ -15,7 +15,7 @@
 //! - [`litmus`]: small programs around each site, for models with load buffering.
 //! - [`cell`]: one defect against one model, in a process of its own.
 //! - `adversary`: a memory whose peer changes any word at any access.
-//! - `operations`: random operation sequences against a queue, for the fuzzer.
+//! - `fuzz`: the bodies of the fuzz targets, and for each a fault that it has to find.
 
 #![allow(
     clippy::unwrap_used,
@@ -47,6 +47,6 @@ pub mod wake_models;
 #[cfg(not(loom))]
 pub mod adversary;
 #[cfg(not(loom))]
-pub mod operations;
+pub mod fuzz;
 #[cfg(not(loom))]
 mod random;

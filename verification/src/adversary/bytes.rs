@@ -57,7 +57,7 @@ pub(super) fn episode(mut random: Random, defect: Option<Defect>) -> Report {
 /// Where a record of `length` bytes at `position` ends, as the ring's documentation
 /// says: a record of up to a line that leaves less of its last line than its own size
 /// is padded to that line's end.
-fn end_of(position: u64, length: usize) -> u64 {
+pub(crate) fn end_of(position: u64, length: usize) -> u64 {
     let size = 8 + length.next_multiple_of(8) as u64;
     let end = position.wrapping_add(size);
     let left = (64 - end % 64) % 64;

@@ -1,5 +1,5 @@
-//! Operation sequences against a queue, out of arbitrary bytes: the body of the
-//! fuzz target `ring_operations`, and of the test that runs its corpus.
+//! The fuzz target `ring_operations`: operation sequences on the index ring, compared
+//! step by step with a queue.
 //!
 //! The same sequence runs on the heap, with elements that own memory, and over
 //! two blocks, with plain numbers. After each operation the ring must have done
@@ -17,24 +17,25 @@ use memenpsf_ring::memory::{CONSUMER_BLOCK, Heap, Memory, Split};
 use memenpsf_ring::ordering::Shipped;
 use memenpsf_ring::{ChunkError, PopError, PushError};
 
+use super::Subject;
 use crate::blocks::Block;
 
 /// A ring and what happens to it.
 #[derive(Debug, Arbitrary)]
-pub struct Input {
+struct Input {
     /// Logarithm of the capacity, modulo 5.
-    pub capacity_log: u8,
+    capacity_log: u8,
     /// First position.
-    pub start: Start,
+    start: Start,
     /// Which side leaves first.
-    pub producer_first: bool,
+    producer_first: bool,
     /// The calls.
-    pub operations: Vec<Operation>,
+    operations: Vec<Operation>,
 }
 
 /// First position of a ring.
 #[derive(Debug, Arbitrary)]
-pub enum Start {
+enum Start {
     /// As in a ring that is new.
     Zero,
     /// So many elements before the positions wrap.
@@ -46,7 +47,7 @@ pub enum Start {
 /// One call of the API, or a chunk from its beginning to its end. Counts may be
 /// larger than what fits.
 #[derive(Debug, Arbitrary)]
-pub enum Operation {
+enum Operation {
     /// Push one.
     Push,
     /// Push a slice of so many.
@@ -79,24 +80,16 @@ pub enum Operation {
     IsEmpty,
 }
 
-/// Runs the sequence that `bytes` encode, if they do.
+/// Runs the sequence that `bytes` encode, if they do, on the heap and over two blocks.
+/// The fault: the queue forgets what is pushed one by one.
 ///
 /// # Panics
 ///
 /// When the ring differs from the queue.
-pub fn run_bytes(bytes: &[u8]) {
-    let Ok(input) = Input::arbitrary_take_rest(Unstructured::new(bytes)) else {
+pub fn run(bytes: &[u8], subject: Subject) {
+    let Ok(input) = &Input::arbitrary_take_rest(Unstructured::new(bytes)) else {
         return;
     };
-    run(&input);
-}
-
-/// Runs the sequence on the heap and over two blocks.
-///
-/// # Panics
-///
-/// When the ring differs from the queue.
-pub fn run(input: &Input) {
     let capacity = 1 << (input.capacity_log % 5);
     let start = match input.start {
         Start::Zero => 0,
@@ -106,7 +99,7 @@ pub fn run(input: &Input) {
 
     let owners = Owners::default();
     let (producer, consumer) = index::ring_at::<_, Shipped>(capacity, start).unwrap();
-    let ring = Ring::new(&owners, producer, consumer);
+    let ring = Ring::new(&owners, producer, consumer, subject);
     ring.run(input);
     assert_eq!(owners.alive.get(), 0, "every element is dropped once");
 
@@ -121,7 +114,7 @@ pub fn run(input: &Input) {
     let memory = unsafe { Split::new(consuming.start(), producing.start()) };
     // SAFETY: it is the only consumer.
     let consumer = unsafe { Consumer::attach(memory, capacity, start) }.unwrap();
-    Ring::new(&Numbers, producer, consumer).run(input);
+    Ring::new(&Numbers, producer, consumer, subject).run(input);
 }
 
 /// What differs between the two rings.
@@ -253,6 +246,7 @@ impl Elements for Numbers {
 
 /// A ring and the queue that it must equal.
 struct Ring<'a, E: Elements> {
+    subject: Subject,
     elements: &'a E,
     producer: Producer<E::Element, E::Memory>,
     consumer: Consumer<E::Element, E::Memory>,
@@ -265,8 +259,10 @@ impl<'a, E: Elements> Ring<'a, E> {
         elements: &'a E,
         producer: Producer<E::Element, E::Memory>,
         consumer: Consumer<E::Element, E::Memory>,
+        subject: Subject,
     ) -> Self {
         Self {
+            subject,
             elements,
             producer,
             consumer,
@@ -322,7 +318,9 @@ impl<'a, E: Elements> Ring<'a, E> {
                 match self.producer.push(self.elements.make(id)) {
                     Ok(()) => {
                         assert!(seen > 0);
-                        self.queue.push_back(id);
+                        if self.subject == Subject::Shipped {
+                            self.queue.push_back(id);
+                        }
                     }
                     Err(PushError::Full(element)) => {
                         assert_eq!(seen, 0);
