@@ -194,6 +194,22 @@ pub(crate) const LAYERS: &[Layer] = &[
         ],
     },
     Layer {
+        name: "defects",
+        checks: "each cure of SECURITY.md removed in turn turns a test red (--deep)",
+        steps: &[
+            // Hours are not needed, but a build for each.
+            Step::cargo(&[
+                "test",
+                "--package=memenpsf-verify",
+                "--bin=defects",
+                "--",
+                "--nocapture",
+            ])
+            .quick(),
+            Step::cargo(&["run", "--package=memenpsf-verify", "--bin=defects"]).deep(),
+        ],
+    },
+    Layer {
         name: "sanitizers",
         checks: "races in the rings' tests; bounds, leaks and uninitialised reads of streams",
         steps: &[

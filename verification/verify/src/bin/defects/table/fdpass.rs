@@ -1,0 +1,203 @@
+//! Defects of the transfer of bytes and descriptors.
+
+use super::Kind::File;
+use super::{Defect, test};
+
+pub(super) const DEFECTS: &[Defect] = &[
+    Defect {
+        name: "C5a",
+        removed: "CLOEXEC on what is received",
+        file: "fdpass/src/sys.rs",
+        find: "let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;",
+        replacement: "let flags = MsgFlags::MSG_DONTWAIT;",
+        test: test(
+            "fdpass",
+            File("kernel"),
+            "hostile_messages_leave_no_descriptor_behind",
+        ),
+    },
+    Defect {
+        name: "D1a",
+        removed: "the end of a message whose control data was cut",
+        file: "fdpass/src/receive.rs",
+        find: "        if arrival.truncated {",
+        replacement: "        if false {",
+        test: test(
+            "fdpass",
+            File("scripted"),
+            "receive_is_closed_truncated_or_late_at_every_call_with_all_closed",
+        ),
+    },
+    Defect {
+        name: "D1b",
+        removed: "the end at a surplus descriptor",
+        file: "fdpass/src/receive.rs",
+        find: "            && self.fds.len() > expected\n",
+        replacement: "            && self.fds.len() > expected.saturating_add(1000)\n",
+        test: test(
+            "fdpass",
+            File("transfer"),
+            "surplus_on_a_later_piece_ends_the_call_at_once",
+        ),
+    },
+    Defect {
+        name: "D1c",
+        removed: "the refusal of a message that lacks descriptors",
+        file: "fdpass/src/receive.rs",
+        find: "Descriptors::Exactly(expected) if self.fds.len() != expected => {",
+        replacement: "Descriptors::Exactly(expected) if self.fds.len() > expected => {",
+        test: test(
+            "fdpass",
+            File("transfer"),
+            "missing_descriptors_are_refused_and_the_others_closed",
+        ),
+    },
+    Defect {
+        name: "D1d",
+        removed: "the closing of descriptors that came unasked",
+        file: "fdpass/src/sys.rs",
+        find: "        if !rights && !pidfd {",
+        replacement: "        if !rights {",
+        test: test(
+            "fdpass",
+            File("kernel"),
+            "other_control_messages_neither_hide_descriptors_nor_leak",
+        ),
+    },
+    Defect {
+        name: "D2a",
+        removed: "the notice that a descriptor came with bytes",
+        file: "fdpass/src/sys.rs",
+        find: "            truncated: message.flags.contains(MsgFlags::MSG_CTRUNC),",
+        replacement: "            truncated: false,",
+        test: test(
+            "fdpass",
+            File("transfer"),
+            "bytes_only_receive_lets_no_descriptor_in",
+        ),
+    },
+    Defect {
+        name: "D2b",
+        removed: "the refusal of descriptors by the socket",
+        file: "fdpass/src/sys.rs",
+        find: "    let off: libc::c_int = 0;",
+        replacement: "    let off: libc::c_int = 1;",
+        test: test(
+            "fdpass",
+            File("kernel"),
+            "refused_descriptors_fail_at_the_peer_and_bytes_pass",
+        ),
+    },
+    Defect {
+        name: "D3a",
+        removed: "descriptors on the first piece only",
+        file: "fdpass/src/send.rs",
+        find: "                self.fds = later_fds;",
+        replacement: "",
+        test: test(
+            "fdpass",
+            File("transfer"),
+            "partial_sends_deliver_bytes_in_order_and_descriptors_once",
+        ),
+    },
+    Defect {
+        name: "D4a",
+        removed: "the receive that never blocks",
+        file: "fdpass/src/sys.rs",
+        find: "let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;",
+        replacement: "let flags = MsgFlags::MSG_CMSG_CLOEXEC;",
+        test: test(
+            "fdpass",
+            File("waiting"),
+            "deadline_ends_a_receive_from_a_silent_peer",
+        ),
+    },
+    Defect {
+        name: "D4b",
+        removed: "the send that never blocks",
+        file: "fdpass/src/sys.rs",
+        find: "let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;",
+        replacement: "let flags = MsgFlags::MSG_NOSIGNAL;",
+        test: test(
+            "fdpass",
+            File("waiting"),
+            "deadline_ends_a_send_to_a_peer_that_does_not_read",
+        ),
+    },
+    Defect {
+        name: "D5a",
+        removed: "MSG_NOSIGNAL",
+        file: "fdpass/src/sys.rs",
+        find: "let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;",
+        replacement: "let flags = MsgFlags::MSG_DONTWAIT;",
+        test: test("fdpass", File("waiting"), "dead_peer_raises_no_sigpipe"),
+    },
+    Defect {
+        name: "D5b",
+        removed: "the retry of an interrupted receive",
+        file: "fdpass/src/receive.rs",
+        find: "            io::ErrorKind::Interrupted => Ok(Progress::Advanced),\n",
+        replacement: "",
+        test: test(
+            "fdpass",
+            File("scripted"),
+            "receive_goes_on_after_every_harmless_fault",
+        ),
+    },
+    Defect {
+        name: "D5c",
+        removed: "the retry of an interrupted send",
+        file: "fdpass/src/send.rs",
+        find: "                io::ErrorKind::Interrupted => Ok(Progress::Advanced),\n",
+        replacement: "",
+        test: test(
+            "fdpass",
+            File("scripted"),
+            "send_goes_on_after_every_harmless_fault",
+        ),
+    },
+    Defect {
+        name: "D5d",
+        removed: "the retry of an interrupted wait",
+        file: "fdpass/src/sys.rs",
+        find: "            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}\n",
+        replacement: "",
+        test: test(
+            "fdpass",
+            File("scripted"),
+            "receive_goes_on_after_every_harmless_fault",
+        ),
+    },
+    Defect {
+        name: "D5e",
+        removed: "the deadline of a wait that ends for nothing",
+        file: "fdpass/src/sys.rs",
+        find: "        if deadline.has_passed() {\n            return Ok(false);\n        }\n        match",
+        replacement: "        match",
+        test: test(
+            "fdpass",
+            File("scripted"),
+            "deadline_ends_a_loop_of_spurious_readiness",
+        ),
+    },
+    Defect {
+        name: "E3a",
+        removed: "a reset as an end",
+        file: "fdpass/src/receive.rs",
+        find: "io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {",
+        replacement: "io::ErrorKind::BrokenPipe => {",
+        test: test(
+            "fdpass",
+            File("death"),
+            "reset_by_a_peer_with_unread_bytes_is_closed",
+        ),
+    },
+    Defect {
+        name: "E3b",
+        removed: "a broken pipe as an end",
+        file: "fdpass/src/send.rs",
+        find: "io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {",
+        replacement: "io::ErrorKind::ConnectionReset => {",
+        test: test("fdpass", File("death"), "sending_to_a_dead_peer_is_closed"),
+    },
+];
