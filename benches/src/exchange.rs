@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::latency::Latency;
+use crate::latency::{Laps, Latency};
 use crate::message::{Checker, Composer, Counts, Format};
 use crate::transport::{Transport, TransportError, Waiting};
 
@@ -83,6 +83,13 @@ pub trait Endpoint: Send + fmt::Debug {
     ///
     /// [`TransportError`].
     fn ping(&mut self, count: u64, latency: &mut Latency) -> Result<Span, TransportError>;
+
+    /// The same, with the clock read once in many round trips only.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError`].
+    fn pace(&mut self, count: u64, laps: &mut Laps) -> Result<Span, TransportError>;
 
     /// Answers `count` messages, each at once.
     ///
@@ -181,6 +188,31 @@ impl<T: Transport> Side<T> {
     }
 }
 
+impl<T: Transport> Side<T> {
+    /// Makes `count` round trips, each by way of `timed`, which is told whether it
+    /// was answered.
+    #[inline]
+    fn trips(
+        &mut self,
+        count: u64,
+        mut timed: impl FnMut(
+            &mut dyn FnMut() -> Result<bool, TransportError>,
+        ) -> Result<bool, TransportError>,
+    ) -> Result<Span, TransportError> {
+        let start = now();
+        let end = self.checker.next() + count;
+        for _ in 0..count {
+            self.compose(1);
+            if !timed(&mut || Ok(self.send_one()? && self.receive_one()?))? {
+                break;
+            }
+            self.check();
+        }
+        self.checker.settle(end);
+        Ok(Span { start, end: now() })
+    }
+}
+
 impl<T: Transport> Endpoint for Side<T> {
     fn stream(&mut self, send: u64, expect: u64, batch: usize) -> Result<Span, TransportError> {
         let start = now();
@@ -226,21 +258,24 @@ impl<T: Transport> Endpoint for Side<T> {
     }
 
     fn ping(&mut self, count: u64, latency: &mut Latency) -> Result<Span, TransportError> {
-        let start = now();
-        let end = self.checker.next() + count;
-        for _ in 0..count {
-            self.compose(1);
+        self.trips(count, |trip| {
             let sent = Instant::now();
-            let answered = self.send_one()? && self.receive_one()?;
+            let answered = trip()?;
             let elapsed = sent.elapsed();
-            if !answered {
-                break;
+            if answered {
+                latency.record(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
             }
-            latency.record(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
-            self.check();
-        }
-        self.checker.settle(end);
-        Ok(Span { start, end: now() })
+            Ok(answered)
+        })
+    }
+
+    fn pace(&mut self, count: u64, laps: &mut Laps) -> Result<Span, TransportError> {
+        laps.begin();
+        self.trips(count, |trip| {
+            let answered = trip()?;
+            laps.turn();
+            Ok(answered)
+        })
     }
 
     fn echo(&mut self, count: u64) -> Result<Span, TransportError> {

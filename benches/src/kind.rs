@@ -40,6 +40,8 @@ pub enum Kind {
     /// The same without `membarrier`: each publication for a side that may sleep
     /// costs a full barrier.
     MemoryFenced,
+    /// [`ByteInterface`](memenpsf::ByteInterface): messages of any length.
+    Bytes,
     /// Two pipes.
     Pipe,
     /// A Unix stream socket.
@@ -55,8 +57,9 @@ pub enum Kind {
 
 impl Kind {
     /// The kinds that carry messages of any length, and many at a time.
-    pub const STREAMS: [Self; 5] = [
+    pub const STREAMS: [Self; 6] = [
         Self::Memory,
+        Self::Bytes,
         Self::Pipe,
         Self::UnixStream,
         Self::UnixSeqpacket,
@@ -68,6 +71,7 @@ impl Kind {
         match self {
             Self::Memory => "shared memory",
             Self::MemoryFenced => "shared memory, fences",
+            Self::Bytes => "shared memory, bytes",
             Self::Pipe => "pipe",
             Self::UnixStream => "unix stream",
             Self::UnixSeqpacket => "unix seqpacket",
@@ -102,7 +106,7 @@ impl Kind {
                 let (there, back) = (counter()?, counter()?);
                 return Ok([[back.try_clone()?, there.try_clone()?], [there, back]]);
             }
-            Self::Memory | Self::MemoryFenced | Self::UnixStream => {
+            Self::Memory | Self::MemoryFenced | Self::Bytes | Self::UnixStream => {
                 let (first, second) = UnixStream::pair()?;
                 (first.into(), second.into())
             }
@@ -148,18 +152,22 @@ impl Kind {
             _ => 0,
         });
         let mut side = match self {
-            Self::Memory | Self::MemoryFenced => {
+            Self::Memory | Self::MemoryFenced | Self::Bytes => {
                 drop(reader);
                 let options = Options::new()
                     .name("memenpsf bench")
                     .handshake_timeout(Some(HANDSHAKE))
                     .longest_spin(Duration::ZERO)
-                    .asymmetric_barrier(self == Self::Memory)
+                    .asymmetric_barrier(self != Self::MemoryFenced)
                     .waiting(match waiting {
                         Waiting::Spin => MemoryWaiting::Spin,
                         _ => MemoryWaiting::Adaptive,
                     });
-                shared::connect(writer.into(), role, format, &options, backoff)?
+                let connect = match self {
+                    Self::Bytes => shared::connect_bytes,
+                    _ => shared::connect,
+                };
+                connect(writer.into(), role, format, &options, backoff)?
             }
             _ => {
                 let stream = Stream::new(reader, writer, format)

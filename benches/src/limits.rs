@@ -5,22 +5,27 @@
 //! play one [`Limit`] after the other on it:
 //!
 //! ```text
-//!  Ground: | turn of the first | turn of the second | common word | buffer ... |
-//!          0                   128                  256           4096
+//!  Ground: | turn of each | common word | filled, read: a line a block | buffer ... |
+//!          0              256           4096                           69632
 //! ```
+//!
+//! Bytes cross in blocks, several of them in flight: the first side works on one
+//! block while the second works on another, as the two sides of a ring do. Sides
+//! that take turns would reach half of that, and would bound nothing.
 //!
 //! # Invariants
 //!
 //! - I1: a memfd of [`Ground::LENGTH`] bytes is mapped whole, as long as the ground
 //!   lives.
-//! - I2: a piece of the buffer is written by the first side only, and read by the
-//!   second only, in turns: the Release store of a turn and the Acquire load that
-//!   sees it order the two.
+//! - I2: a block of the buffer is written by the first side only, and read by the
+//!   second only, in turns: the first one's Release store of "filled" and the
+//!   second one's of "read", and the Acquire loads that see them, order the two.
 //!
 //! # Trust
 //!
 //! Both sides are this program's own: nothing here is checked against the other.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -34,14 +39,19 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use crate::exchange::GIVE_UP;
+use crate::latency::Laps;
 use crate::spin::{Backoff, PATIENT};
 
 /// Bytes between the turns of the two sides, and before the buffer.
 const PAIR: usize = 128;
 /// Where the word lies that both sides write.
 const COMMON: usize = 2 * PAIR;
+/// Where the lines begin that say which block is filled, and which is read.
+const FLAGS: usize = 4096;
+/// The most blocks in flight.
+const DEPTH: usize = 256;
 /// Where the buffer begins: at a page, as buffers of programs do.
-const START: usize = 4096;
+const START: usize = FLAGS + 2 * DEPTH * PAIR;
 /// Bytes of the buffer.
 pub const BUFFER: usize = 1 << 20;
 /// How long a futex sleeps at most, so that a side whose partner died gives up.
@@ -54,13 +64,43 @@ pub enum Limit {
     OneLine,
     /// Each side writes a word of its own, and reads the other's.
     TwoLines,
-    /// The first side fills a buffer of so many bytes; the second adds it up.
-    FillSum(usize),
-    /// Both copy a message of [`BUFFER`] bytes, in and out, in so many pieces, the
-    /// second as soon as a piece is there.
-    Copy(usize),
+    /// The first side fills blocks; the second adds each up.
+    FillSum(Blocks),
+    /// The first side copies blocks in; the second copies each out.
+    Copy(Blocks),
     /// Both sides sleep on a futex in turns.
     Futex,
+}
+
+/// How bytes cross from one side to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Blocks {
+    /// Bytes of a block.
+    pub bytes: usize,
+    /// How many blocks the first side may be ahead: 1 to 256, and no more than
+    /// [`BUFFER`] has room for.
+    pub in_flight: usize,
+}
+
+impl Blocks {
+    /// Tells whether the ground has room for them.
+    fn fit(self) -> bool {
+        let length = self.bytes.checked_mul(self.in_flight);
+        self.bytes > 0
+            && self.bytes.is_multiple_of(size_of::<u64>())
+            && (1..=DEPTH).contains(&self.in_flight)
+            && length.is_some_and(|length| length <= BUFFER)
+    }
+}
+
+impl fmt::Display for Blocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, in_flight } = self;
+        match bytes {
+            0..1024 => write!(f, "{in_flight} blocks of {bytes} B"),
+            _ => write!(f, "{in_flight} blocks of {} KiB", bytes / 1024),
+        }
+    }
 }
 
 impl Limit {
@@ -69,9 +109,8 @@ impl Limit {
         match self {
             Self::OneLine => "ping-pong on one line".to_owned(),
             Self::TwoLines => "ping-pong on two lines".to_owned(),
-            Self::FillSum(bytes) => format!("fill and sum of {} KiB", bytes / 1024),
-            Self::Copy(1) => "copy in and out of 1 MiB, whole".to_owned(),
-            Self::Copy(pieces) => format!("copy in and out of 1 MiB, {pieces} pieces"),
+            Self::FillSum(blocks) => format!("fill and sum, {blocks}"),
+            Self::Copy(blocks) => format!("copy in and out, {blocks}"),
             Self::Futex => "shared futex".to_owned(),
         }
     }
@@ -79,8 +118,7 @@ impl Limit {
     /// Returns the bytes that one turn carries; `None` where only time counts.
     pub fn bytes(self) -> Option<usize> {
         match self {
-            Self::FillSum(bytes) => Some(bytes),
-            Self::Copy(_) => Some(BUFFER),
+            Self::FillSum(blocks) | Self::Copy(blocks) => Some(blocks.bytes),
             _ => None,
         }
     }
@@ -98,13 +136,18 @@ pub enum Player {
 /// Memory that two sides share.
 ///
 /// ```
+/// use memenpsf_benches::latency::Laps;
 /// use memenpsf_benches::limits::{Ground, Limit, Player};
 ///
 /// let mut ours = Ground::new()?;
 /// let mut theirs = Ground::from_fd(ours.as_fd().try_clone_to_owned()?)?;
 /// # use std::os::fd::AsFd;
-/// let other = std::thread::spawn(move || theirs.play(Limit::OneLine, Player::Second, 100));
-/// ours.play(Limit::OneLine, Player::First, 100)?;
+/// let other = std::thread::spawn(move || {
+///     theirs.play(Limit::OneLine, Player::Second, 200, &mut Laps::new())
+/// });
+/// let mut laps = Laps::new();
+/// ours.play(Limit::OneLine, Player::First, 200, &mut laps)?;
+/// assert!(laps.median().unwrap() > 0.0);
 /// other.join().unwrap()?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -173,28 +216,41 @@ impl Ground {
         unsafe { word.cast().as_ref() }
     }
 
-    /// Plays `count` turns, and returns how long they took. The other side is to
-    /// play the same at the same time.
+    /// Plays `count` turns, and returns how long they took; `laps` learns of each.
+    /// The other side is to play the same at the same time.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](io::ErrorKind::TimedOut) when the other side does not; what
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for blocks that do not fit;
+    /// [`TimedOut`](io::ErrorKind::TimedOut) when the other side does not play; what
     /// the system says.
-    pub fn play(&mut self, limit: Limit, player: Player, count: u64) -> io::Result<Duration> {
+    pub fn play(
+        &mut self,
+        limit: Limit,
+        player: Player,
+        count: u64,
+        laps: &mut Laps,
+    ) -> io::Result<Duration> {
+        if let Limit::FillSum(blocks) | Limit::Copy(blocks) = limit
+            && !blocks.fit()
+        {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let first = self.turn;
         // Both sides skip the same, so that no limit sees what another one left.
-        self.turn += count.saturating_mul(PIECES) + PIECES;
+        self.turn += count + 2;
         // The start is common: the clock does not run while the other side wakes up.
         self.word(player).store(first + 1, Ordering::Release);
         self.wait(other(player), first + 1)?;
         let began = Instant::now();
+        laps.begin();
         let first = first + 1;
         match limit {
-            Limit::OneLine => self.one_line(player, count)?,
-            Limit::TwoLines => self.two_lines(player, first, count)?,
-            Limit::FillSum(bytes) => self.fill_sum(player, first, count, bytes)?,
-            Limit::Copy(pieces) => self.copy(player, first, count, pieces)?,
-            Limit::Futex => self.futex(player, count)?,
+            Limit::OneLine => self.one_line(player, count, laps)?,
+            Limit::TwoLines => self.two_lines(player, first, count, laps)?,
+            Limit::FillSum(blocks) => self.fill_sum(player, first, count, blocks)?,
+            Limit::Copy(blocks) => self.copy(player, first, count, blocks)?,
+            Limit::Futex => self.futex(player, count, laps)?,
         }
         let elapsed = began.elapsed();
         // Nobody goes on before both have done.
@@ -209,7 +265,7 @@ impl Ground {
         wait_until(|| self.word(player).load(Ordering::Acquire) >= value)
     }
 
-    fn two_lines(&self, player: Player, first: u64, count: u64) -> io::Result<()> {
+    fn two_lines(&self, player: Player, first: u64, count: u64, laps: &mut Laps) -> io::Result<()> {
         for turn in first..first + count {
             match player {
                 Player::First => {
@@ -221,11 +277,12 @@ impl Ground {
                     self.word(player).store(turn + 1, Ordering::Release);
                 }
             }
+            laps.turn();
         }
         Ok(())
     }
 
-    fn one_line(&self, player: Player, count: u64) -> io::Result<()> {
+    fn one_line(&self, player: Player, count: u64, laps: &mut Laps) -> io::Result<()> {
         // Whoever comes to an odd number writes
         // the next even one, and the other way round.
         let word = self.at(COMMON).cast::<AtomicU64>();
@@ -236,6 +293,7 @@ impl Ground {
             let next = 2 * turn + mine;
             wait_until(|| word.load(Ordering::Acquire) == next)?;
             word.store(next + 1, Ordering::Release);
+            laps.turn();
         }
         if player == Player::First {
             // The last word is the other's; the next game begins at 0.
@@ -245,69 +303,96 @@ impl Ground {
         Ok(())
     }
 
-    fn fill_sum(&mut self, player: Player, first: u64, count: u64, bytes: usize) -> io::Result<()> {
-        let words = bytes.min(BUFFER) / 8;
-        let buffer = self.at(START).cast::<u64>().as_ptr();
-        for turn in first..first + count {
+    /// The word that says which block of a place was filled last, or read last.
+    fn flag(&self, player: Player, place: usize) -> &AtomicU64 {
+        let row = match player {
+            Player::First => 0,
+            Player::Second => DEPTH,
+        };
+        let word = self.at(FLAGS + (row + place) * PAIR);
+        // SAFETY: a place is below `DEPTH`, so the word lies in the mapping (I1); it is
+        // aligned, and only ever accessed as an atomic.
+        unsafe { word.cast().as_ref() }
+    }
+
+    /// Lets `count` blocks cross, numbered from `first`: `work` gets the number of
+    /// each, and where it lies in the buffer, when it is this side's (I2).
+    fn blocks(
+        &self,
+        player: Player,
+        first: u64,
+        count: u64,
+        Blocks { bytes, in_flight }: Blocks,
+        mut work: impl FnMut(u64, usize) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let depth = in_flight as u64;
+        let mut place = 0;
+        for number in first..first + count {
+            let filled = self.flag(Player::First, place);
+            let read = self.flag(Player::Second, place);
+            let (before, after) = match player {
+                // In the first places nothing lies that was not read.
+                Player::First if number < first + depth => (None, filled),
+                Player::First => (Some((read, number + 1 - depth)), filled),
+                Player::Second => (Some((filled, number + 1)), read),
+            };
+            if let Some((flag, value)) = before {
+                wait_until(|| flag.load(Ordering::Acquire) >= value)?;
+            }
+            work(number, place * bytes)?;
+            after.store(number + 1, Ordering::Release);
+            if player == Player::First && number + 1 == first + count {
+                // The clock stops when the last block has been read.
+                wait_until(|| read.load(Ordering::Acquire) > number)?;
+            }
+            place = if place + 1 == in_flight { 0 } else { place + 1 };
+        }
+        Ok(())
+    }
+
+    fn fill_sum(&self, player: Player, first: u64, count: u64, blocks: Blocks) -> io::Result<()> {
+        let words = blocks.bytes / size_of::<u64>();
+        self.blocks(player, first, count, blocks, |number, offset| {
+            let block = self.at(START + offset).cast::<u64>().as_ptr();
             match player {
                 Player::First => {
                     // SAFETY: within the mapping (I1), and this side's turn (I2).
-                    let buffer = unsafe { std::slice::from_raw_parts_mut(buffer, words) };
-                    buffer.fill(turn);
-                    self.word(player).store(turn + 1, Ordering::Release);
-                    self.wait(Player::Second, turn + 1)?;
+                    unsafe { std::slice::from_raw_parts_mut(block, words) }.fill(number);
                 }
                 Player::Second => {
-                    self.wait(Player::First, turn + 1)?;
                     // SAFETY: within the mapping (I1), and this side's turn (I2).
-                    let buffer = unsafe { std::slice::from_raw_parts(buffer, words) };
-                    let sum: u64 = buffer.iter().sum();
-                    if sum != turn.wrapping_mul(words as u64) {
-                        return Err(io::Error::other("the buffer changed on its way"));
+                    let block = unsafe { std::slice::from_raw_parts(block, words) };
+                    let sum = block
+                        .iter()
+                        .fold(0, |sum: u64, word| sum.wrapping_add(*word));
+                    if sum != number.wrapping_mul(words as u64) {
+                        return Err(io::Error::other("a block changed on its way"));
                     }
-                    self.word(player).store(turn + 1, Ordering::Release);
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
-    fn copy(&mut self, player: Player, first: u64, count: u64, pieces: usize) -> io::Result<()> {
-        let length = BUFFER / pieces;
-        let shared = self.at(START);
+    fn copy(&mut self, player: Player, first: u64, count: u64, blocks: Blocks) -> io::Result<()> {
         let private = self.private.as_mut_ptr().cast::<u8>();
-        for message in 0..count {
-            let start = first + message * PIECES;
-            for piece in 0..pieces {
-                let (at, ready) = (piece * length, start + piece as u64 + 1);
-                // SAFETY: within the mapping (I1), which the buffer is part of.
-                let shared = unsafe { shared.as_ptr().add(at) };
-                // SAFETY: the private memory is as long as the buffer.
-                let private = unsafe { private.add(at) };
-                match player {
-                    Player::First => {
-                        // SAFETY: both are as long as a piece; the shared one is this
-                        // side's (I2): the message before was read to its end.
-                        unsafe { shared.copy_from_nonoverlapping(private, length) };
-                        self.word(player).store(ready, Ordering::Release);
-                    }
-                    Player::Second => {
-                        self.wait(Player::First, ready)?;
-                        // SAFETY: as above; the first side has handed it over (I2).
-                        unsafe { private.copy_from_nonoverlapping(shared, length) };
-                    }
-                }
-            }
-            let read = start + PIECES;
+        let bytes = blocks.bytes;
+        self.blocks(player, first, count, blocks, |_, offset| {
+            let shared = self.at(START + offset).as_ptr();
+            // SAFETY: the private memory is as long as the buffer.
+            let private = unsafe { private.add(offset) };
             match player {
-                Player::First => self.wait(Player::Second, read)?,
-                Player::Second => self.word(player).store(read, Ordering::Release),
+                // SAFETY: both are as long as a block; the shared one is this side's
+                // (I2).
+                Player::First => unsafe { shared.copy_from_nonoverlapping(private, bytes) },
+                // SAFETY: as above; the first side has handed it over (I2).
+                Player::Second => unsafe { private.copy_from_nonoverlapping(shared, bytes) },
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
-    fn futex(&self, player: Player, count: u64) -> io::Result<()> {
+    fn futex(&self, player: Player, count: u64, laps: &mut Laps) -> io::Result<()> {
         let word = self.at(COMMON).cast::<AtomicU32>();
         // SAFETY: within the mapping (I1), aligned, only ever accessed as an atomic.
         let word = unsafe { word.as_ref() };
@@ -316,6 +401,7 @@ impl Ground {
             futex_wait(word, 1 - mine, mine)?;
             word.store(1 - mine, Ordering::Release);
             futex_call(word, libc::FUTEX_WAKE, 1, None)?;
+            laps.turn();
         }
         if player == Player::First {
             // After an even number of turns it is the first's again, and 0.
@@ -324,9 +410,6 @@ impl Ground {
         Ok(())
     }
 }
-
-/// The most pieces of a message, and so the turns that one may take.
-const PIECES: u64 = 1024;
 
 fn other(player: Player) -> Player {
     match player {

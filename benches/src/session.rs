@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exchange::{Endpoint, GIVE_UP};
 use crate::kind::Kind;
-use crate::latency::Latency;
+use crate::latency::{Laps, Latency};
 use crate::limits::{Ground, Limit, Player};
 use crate::mapped::{self, Blocks, Mapped};
 use crate::message::Format;
@@ -68,7 +68,8 @@ pub enum Task {
         /// How many a call; for rings 1, or [`SLICE`].
         batch: usize,
     },
-    /// So many round trips.
+    /// So many round trips: each timed by itself in the first half, and by the
+    /// hundred in the second.
     RoundTrips(u64),
 }
 
@@ -79,6 +80,9 @@ pub struct Outcome {
     pub nanoseconds: u64,
     /// What it cost.
     pub usage: Usage,
+    /// Nanoseconds of a turn or a round trip without a clock in it, as the median of
+    /// [`Laps`]; only at the first side, and of as many as fill one.
+    pub turn: Option<f64>,
     /// Round trips in nanoseconds, and how often each occurred; only at the first
     /// side, and not for limits.
     pub latency: Vec<(u64, u64)>,
@@ -214,9 +218,11 @@ impl Session {
         let mut outcome = match &mut self.half {
             Half::Limits(ground) => match task {
                 Task::Play(limit, count) => {
-                    let elapsed = ground.play(limit, self.player, count).map_err(measure)?;
+                    let mut laps = Laps::new();
+                    let elapsed = ground.play(limit, self.player, count, &mut laps);
                     Outcome {
-                        nanoseconds: nanoseconds(elapsed),
+                        nanoseconds: nanoseconds(elapsed.map_err(measure)?),
+                        turn: laps.median(),
                         ..Outcome::default()
                     }
                 }
@@ -254,11 +260,15 @@ fn exchange(
 ) -> Result<Outcome, TransportError> {
     let mut outcome = Outcome::default();
     let calls = side.calls();
-    let mut latency = Latency::new();
+    let (mut latency, mut laps) = (Latency::new(), Laps::new());
     let span = match (task, player) {
         (Task::Stream { count, batch }, Player::First) => side.stream(0, count, batch)?,
         (Task::Stream { count, batch }, Player::Second) => side.stream(count, 0, batch)?,
-        (Task::RoundTrips(count), Player::First) => side.ping(count, &mut latency)?,
+        (Task::RoundTrips(count), Player::First) => {
+            let paced = count / 2;
+            let first = side.ping(count - paced, &mut latency)?;
+            first.union(side.pace(paced, &mut laps)?)
+        }
         (Task::RoundTrips(count), Player::Second) => side.echo(count)?,
         (Task::Play(..), _) => {
             let error = io::ErrorKind::InvalidInput.into();
@@ -266,6 +276,7 @@ fn exchange(
         }
     };
     outcome.nanoseconds = span.nanoseconds();
+    outcome.turn = laps.median();
     outcome.latency = latency.entries().collect();
     outcome.usage.calls = side.calls() - calls;
     let counts = side.counts();
@@ -339,7 +350,7 @@ fn cross(
     consumer: &mut impl Pop,
 ) -> io::Result<Outcome> {
     let mut outcome = Outcome::default();
-    let mut latency = Latency::new();
+    let (mut latency, mut laps) = (Latency::new(), Laps::new());
     match (task, player) {
         (Task::Stream { count, batch: 1 }, Player::First) => {
             for expected in 0..count {
@@ -376,13 +387,24 @@ fn cross(
             }
         }
         (Task::RoundTrips(count), Player::First) => {
-            for number in 0..count {
-                let sent = Instant::now();
+            let mut trip = |number| {
                 insist(|| producer.one(number).then_some(()))?;
                 let answer = insist(|| consumer.one())?;
-                latency.record(nanoseconds(sent.elapsed()));
                 outcome.flaws += u64::from(answer != number);
+                Ok::<_, io::Error>(())
+            };
+            let timed = count - count / 2;
+            for number in 0..timed {
+                let sent = Instant::now();
+                trip(number)?;
+                latency.record(nanoseconds(sent.elapsed()));
             }
+            laps.begin();
+            for number in timed..count {
+                trip(number)?;
+                laps.turn();
+            }
+            outcome.turn = laps.median();
         }
         (Task::RoundTrips(count), Player::Second) => {
             for _ in 0..count {

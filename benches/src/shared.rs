@@ -4,12 +4,13 @@
 //! only. So there is one type for each power of two, `[u64; 1]` to `[u64; 8192]`,
 //! and a message travels in the smallest that holds it.
 
-use std::io;
+mod bytes;
+
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use memenpsf::{Interest, Interface, Options, Role, XmitError};
+use memenpsf::{Interest, Interface, Message, Options, Role, XmitError};
 
 use crate::exchange::{Endpoint, Side};
 use crate::message::Format;
@@ -27,6 +28,8 @@ pub const FEWEST: usize = 8;
 /// Longest message that a call takes and returns by value, in words. A longer
 /// one goes through a slice and a vector, which saves copies of it.
 const BY_VALUE: usize = 64;
+
+pub use bytes::connect as connect_bytes;
 
 /// How long a side sleeps at most, so that one that waits for a message that was
 /// lost gives up at some time.
@@ -65,20 +68,6 @@ impl<const N: usize> SharedMemory<N> {
             backoff: Backoff::new(PATIENT),
             sleeps: 0,
         })
-    }
-
-    /// Sleeps until there is a message or, if `to_send`, room for one.
-    fn sleep(&mut self, to_send: bool) -> io::Result<()> {
-        let interest = Interest {
-            data: true,
-            space: to_send,
-        };
-        // Nothing is ready: the peer will write to the socket when that changes.
-        if self.interface.ready(interest).any() {
-            return Ok(());
-        }
-        self.sleeps += 1;
-        poll_for(self.interface.as_fd(), None, SLEEP)
     }
 
     /// Sets how this side spins.
@@ -140,8 +129,7 @@ impl<const N: usize> Transport for SharedMemory<N> {
             self.backoff.wait();
             return Ok(());
         }
-        self.sleep(to_send)
-            .map_err(|error| TransportError::io("cannot poll", error))
+        sleep(&mut self.interface, to_send, &mut self.sleeps)
     }
 
     fn calls(&self) -> u64 {
@@ -155,6 +143,25 @@ impl<const N: usize> Transport for SharedMemory<N> {
         self.waiting = waiting;
         Ok(())
     }
+}
+
+/// Sleeps until there is a message or, if `to_send`, room for one, and counts it.
+fn sleep<T: Message + ?Sized>(
+    interface: &mut Interface<T>,
+    to_send: bool,
+    sleeps: &mut u64,
+) -> Result<(), TransportError> {
+    let interest = Interest {
+        data: true,
+        space: to_send,
+    };
+    // Nothing is ready: the peer will write to the socket when that changes.
+    if interface.ready(interest).any() {
+        return Ok(());
+    }
+    *sleeps += 1;
+    poll_for(interface.as_fd(), None, SLEEP)
+        .map_err(|error| TransportError::io("cannot poll", error))
 }
 
 /// Returns how many slots a ring of messages of `words` words has.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use memenpsf::{ConnectError, RecvError, TransmitError};
+use memenpsf::{ByteXmitError, ConnectError, RecvError, TransmitError};
 use serde::{Deserialize, Serialize};
 
 /// One end of a two-way transport for messages of one length.
@@ -87,6 +87,9 @@ pub enum TransportError {
     /// Sending over shared memory failed.
     #[error("sending over shared memory: {0}")]
     Transmit(TransmitError),
+    /// Sending a message of any length over shared memory failed.
+    #[error("sending over shared memory: {0}")]
+    TransmitBytes(ByteXmitError),
     /// Receiving over shared memory failed.
     #[error("receiving over shared memory: {0}")]
     Receive(RecvError),

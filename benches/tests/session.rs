@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use memenpsf_benches::kind::Kind;
-use memenpsf_benches::latency::Latency;
-use memenpsf_benches::limits::{Limit, Player};
+use memenpsf_benches::latency::{LAP, Latency};
+use memenpsf_benches::limits::{BUFFER, Blocks, Limit, Player};
 use memenpsf_benches::session::{Outcome, Ring, SLICE, Session, Subject, Task};
 use memenpsf_benches::transport::Waiting;
 
@@ -39,24 +39,54 @@ fn assert_sound(outcomes: &[[Outcome; 2]], trips: u64) {
     assert_eq!(latency.count(), trips);
 }
 
+/// How many of `trips` round trips are timed by themselves.
+fn timed(trips: u64) -> u64 {
+    trips - trips / 2
+}
+
 #[test]
 fn every_limit_is_played_to_its_end_in_any_order() {
+    let blocks = |bytes, in_flight| Blocks { bytes, in_flight };
     let limits = [
         Limit::OneLine,
-        Limit::FillSum(32 << 10),
+        Limit::FillSum(blocks(64 << 10, 16)),
         Limit::TwoLines,
-        Limit::Copy(16),
+        Limit::Copy(blocks(4 << 10, 256)),
         Limit::Futex,
-        Limit::Copy(1),
+        Limit::Copy(blocks(BUFFER, 1)),
         Limit::OneLine,
-        Limit::Copy(1024),
+        Limit::Copy(blocks(64, 3)),
         Limit::Futex,
-        Limit::FillSum(1 << 20),
+        Limit::FillSum(blocks(8, 1)),
     ];
-    let outcomes = run(Subject::Limits, &limits.map(|limit| Task::Play(limit, 20)));
+    // Two laps, and many times around all blocks in flight.
+    let count = 2 * u64::from(LAP);
+    let tasks = limits.map(|limit| Task::Play(limit, count));
+    let outcomes = run(Subject::Limits, &tasks);
     assert_eq!(outcomes.len(), limits.len());
     for (outcome, limit) in outcomes.iter().zip(limits) {
         assert!(outcome[0].nanoseconds > 0, "{}", limit.name());
+        assert_eq!(outcome[0].turn.is_some(), limit.bytes().is_none());
+    }
+}
+
+#[test]
+fn blocks_that_do_not_fit_are_refused() {
+    let [ours, _theirs] = Subject::Limits.ends().unwrap();
+    let mut session = Session::open(Subject::Limits, Player::First, ours).unwrap();
+    for (bytes, in_flight) in [
+        (0, 1),
+        (12, 1),
+        (8, 0),
+        (8, 257),
+        (BUFFER, 2),
+        (usize::MAX - 7, 2),
+    ] {
+        for limit in [Limit::FillSum, Limit::Copy] {
+            let limit = limit(Blocks { bytes, in_flight });
+            // Nobody plays along: it would wait for a while, if it began.
+            assert!(session.run(Task::Play(limit, 1)).is_err());
+        }
     }
 }
 
@@ -74,7 +104,7 @@ fn every_transport_carries_every_length_however_it_waits() {
                 // A batch is one packet of a socket of packets, which has a limit.
                 let batch = (16 * 1024 / length).clamp(1, 7);
                 let tasks = [stream(1), Task::RoundTrips(20), stream(batch)];
-                assert_sound(&run(subject, &tasks), 20);
+                assert_sound(&run(subject, &tasks), timed(20));
             }
         }
     }
@@ -88,7 +118,7 @@ fn round_trips_through_event_counters_bring_back_what_was_sent() {
         waiting: Waiting::Block,
     };
     let outcomes = run(subject, &[Task::RoundTrips(20)]);
-    assert_sound(&outcomes, 20);
+    assert_sound(&outcomes, timed(20));
     // One write and one read a trip at each side.
     let calls = outcomes[0].iter().map(|outcome| outcome.usage.calls);
     assert_eq!(calls.sum::<u64>(), 80);
@@ -119,7 +149,7 @@ fn numbers_cross_both_rings_one_by_one_and_in_slices() {
         for capacity in [2, 1024] {
             let stream = |batch| Task::Stream { count: 1000, batch };
             let tasks = [stream(1), Task::RoundTrips(20), stream(SLICE)];
-            assert_sound(&run(Subject::Ring { ring, capacity }, &tasks), 20);
+            assert_sound(&run(Subject::Ring { ring, capacity }, &tasks), timed(20));
         }
     }
 }

@@ -5,10 +5,16 @@
 //! long the next is to be. Between two samples lies a raw ping-pong on one cache
 //! line: where the two around a sample differ by more than [`STEADY`], the distance
 //! of the cores changed, and the sample is dropped.
+//!
+//! Like is compared with like. A round trip and a turn of the ping-pong are both
+//! timed by the hundred, and the median of a sample's hundreds counts: reading the
+//! clock in each would add half of what is measured. Two sides that sleep are
+//! compared with the futex of the same round; if they share a core, the distance of
+//! two cores says nothing about them, and no sample is dropped for it.
 
 use memenpsf_benches::kind::Kind;
 use memenpsf_benches::latency::Latency;
-use memenpsf_benches::limits::Limit;
+use memenpsf_benches::limits::{BUFFER, Blocks, Limit};
 use memenpsf_benches::placement::Placement;
 use memenpsf_benches::session::{Outcome, Ring, SLICE, Subject, Task};
 use memenpsf_benches::transport::Waiting;
@@ -62,6 +68,14 @@ const SMOKE: Extent = Extent {
 /// Rounds before the first that counts: they find out how long samples are.
 const WARM_UP: u64 = 3;
 
+/// What is done again and again.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    Play(Limit),
+    RoundTrips,
+    Stream,
+}
+
 /// What a row measures, and its samples.
 #[derive(Debug)]
 struct Course {
@@ -74,11 +88,13 @@ struct Course {
     batch: usize,
     /// Whether both processes are to share one core.
     shares_core: bool,
-    task: fn(u64, &Course) -> Task,
+    work: Work,
     session: usize,
     count: u64,
     values: Vec<f64>,
     ratios: Vec<f64>,
+    /// What each round found, for the rows that are compared with this one.
+    rounds: Vec<Option<f64>>,
     dropped: u64,
     latency: Latency,
     usage: Usage,
@@ -100,12 +116,7 @@ pub(super) struct Plan {
 }
 
 impl Course {
-    fn new(
-        group: Group,
-        subject: Subject,
-        name: impl Into<String>,
-        task: fn(u64, &Course) -> Task,
-    ) -> Self {
+    fn new(group: Group, subject: Subject, name: impl Into<String>, work: Work) -> Self {
         Self {
             subject,
             group,
@@ -113,27 +124,27 @@ impl Course {
             size: 0,
             batch: 1,
             shares_core: false,
-            task,
+            work,
             session: 0,
             count: FIRST,
             values: Vec::new(),
             ratios: Vec::new(),
+            rounds: Vec::new(),
             dropped: 0,
             latency: Latency::new(),
             usage: Usage::default(),
             messages: 0,
         }
     }
-}
 
-fn round_trips(count: u64, _: &Course) -> Task {
-    Task::RoundTrips(count)
-}
-
-fn stream(count: u64, course: &Course) -> Task {
-    Task::Stream {
-        count,
-        batch: course.batch,
+    /// Returns the next sample.
+    fn task(&self) -> Task {
+        let (count, batch) = (self.count, self.batch);
+        match self.work {
+            Work::Play(limit) => Task::Play(limit, count),
+            Work::RoundTrips => Task::RoundTrips(count),
+            Work::Stream => Task::Stream { count, batch },
+        }
     }
 }
 
@@ -200,7 +211,7 @@ impl Plan {
         // It rotates, so that no row always follows the same one.
         let index = usize::try_from((place + round) % courses).unwrap_or(0);
         let course = &self.courses[index];
-        let task = (course.task)(course.count, course);
+        let task = course.task();
         let (session, shared) = (course.session, course.shares_core);
         if shared {
             partner.share_core(true)?;
@@ -233,11 +244,33 @@ impl Plan {
 
     fn ping_pong(&self, partner: &mut Partner) -> Result<f64, Failure> {
         let [done, _] = partner.run(self.limits, Task::Play(Limit::OneLine, BRACKET))?;
-        Ok(done.nanoseconds as f64 / BRACKET as f64)
+        let whole = done.nanoseconds as f64 / BRACKET as f64;
+        Ok(done.turn.unwrap_or(whole))
+    }
+
+    /// Compares those that sleep with the futex, round by round.
+    fn compare_sleepers(&mut self) {
+        for shares_core in [false, true] {
+            let sleepers = |course: &Course| {
+                course.group == Group::Asleep && course.shares_core == shares_core
+            };
+            let futex = self
+                .courses
+                .iter()
+                .find(|course| sleepers(course) && course.subject == Subject::Limits);
+            let futex = futex.map_or_else(Vec::new, |course| course.rounds.clone());
+            for course in self.courses.iter_mut().filter(|course| sleepers(course)) {
+                let both = course.rounds.iter().zip(&futex);
+                course.ratios = both
+                    .filter_map(|(own, futex)| Some((*own)? / (*futex)?))
+                    .collect();
+            }
+        }
     }
 
     /// Returns what was found out.
-    pub(super) fn report(self, placement: Placement) -> Report {
+    pub(super) fn report(mut self, placement: Placement) -> Report {
+        self.compare_sleepers();
         let rows = self.courses.into_iter().map(Course::finish);
         Report::new(
             self.quick,
@@ -261,11 +294,14 @@ impl Course {
             return;
         }
         let [low, high] = [brackets[0].min(brackets[1]), brackets[0].max(brackets[1])];
-        if high > low * STEADY {
+        if high > low * STEADY && !self.shares_core {
             self.dropped += 1;
+            self.rounds.push(None);
             return;
         }
         let each = nanoseconds as f64 / count as f64;
+        let each = ours.turn.unwrap_or(each);
+        self.rounds.push(Some(each));
         if self.group.is_time() {
             self.values.push(each);
             self.ratios.push(each / ((low + high) / 2.0));
@@ -279,10 +315,10 @@ impl Course {
 
     fn finish(self) -> Row {
         let each = |sum: u64| {
-            // A round trip is two messages.
-            let messages = match (self.task)(1, &self) {
-                Task::RoundTrips(_) => 2 * self.messages,
-                _ => self.messages,
+            // A round trip is two messages, and so is a turn of a ping-pong.
+            let messages = match self.group.is_time() {
+                true => 2 * self.messages,
+                false => self.messages,
             };
             (messages > 0).then(|| sum as f64 / messages as f64)
         };
@@ -311,35 +347,31 @@ impl Course {
     }
 }
 
+/// The ping-pongs, and bytes that cross in blocks: as much in flight as in a ring
+/// of 1024 numbers, as fits into a first-level cache, and as fits into a second.
 fn limits() -> Vec<Course> {
-    let turns = |limit: Limit, group, task| {
-        let mut course = Course::new(group, Subject::Limits, limit.name(), task);
-        course.size = limit.bytes().unwrap_or(0);
-        course
-    };
-    vec![
-        turns(Limit::OneLine, Group::Limits, |n, _| {
-            Task::Play(Limit::OneLine, n)
-        }),
-        turns(Limit::TwoLines, Group::Limits, |n, _| {
-            Task::Play(Limit::TwoLines, n)
-        }),
-        turns(Limit::FillSum(32 << 10), Group::LimitRates, |n, _| {
-            Task::Play(Limit::FillSum(32 << 10), n)
-        }),
-        turns(Limit::FillSum(1 << 20), Group::LimitRates, |n, _| {
-            Task::Play(Limit::FillSum(1 << 20), n)
-        }),
-        turns(Limit::Copy(1), Group::LimitRates, |n, _| {
-            Task::Play(Limit::Copy(1), n)
-        }),
-        turns(Limit::Copy(16), Group::LimitRates, |n, _| {
-            Task::Play(Limit::Copy(16), n)
-        }),
-        turns(Limit::Copy(256), Group::LimitRates, |n, _| {
-            Task::Play(Limit::Copy(256), n)
-        }),
-    ]
+    let mut courses = Vec::new();
+    for limit in [Limit::OneLine, Limit::TwoLines] {
+        courses.push(played(limit, Group::Limits));
+    }
+    for bytes in [512, 4 << 10, 64 << 10] {
+        let blocks = Blocks {
+            bytes,
+            in_flight: 16,
+        };
+        courses.push(played(Limit::FillSum(blocks), Group::LimitRates));
+    }
+    for (bytes, in_flight) in [(BUFFER, 1), (64 << 10, 16), (4 << 10, 16), (4 << 10, 256)] {
+        let blocks = Blocks { bytes, in_flight };
+        courses.push(played(Limit::Copy(blocks), Group::LimitRates));
+    }
+    courses
+}
+
+fn played(limit: Limit, group: Group) -> Course {
+    let mut course = Course::new(group, Subject::Limits, limit.name(), Work::Play(limit));
+    course.size = limit.bytes().unwrap_or(0);
+    course
 }
 
 /// Messages of one size in one direction: many a call where nobody sleeps, else one.
@@ -349,7 +381,7 @@ fn messages(kind: Kind, length: usize, waiting: Waiting) -> Course {
         length,
         waiting,
     };
-    let mut course = Course::new(Group::Messages, subject, kind.name(), stream);
+    let mut course = Course::new(Group::Messages, subject, kind.name(), Work::Stream);
     course.size = length;
     if waiting == Waiting::Spin {
         course.batch = (BATCH / length).max(1);
@@ -363,7 +395,7 @@ fn trips(group: Group, kind: Kind, length: usize, waiting: Waiting) -> Course {
         length,
         waiting,
     };
-    let mut course = Course::new(group, subject, kind.name(), round_trips);
+    let mut course = Course::new(group, subject, kind.name(), Work::RoundTrips);
     course.size = length;
     course
 }
@@ -373,6 +405,7 @@ fn asleep(shares_core: bool) -> impl Iterator<Item = Course> {
     let kinds = [
         Kind::Memory,
         Kind::MemoryFenced,
+        Kind::Bytes,
         Kind::EventFd,
         Kind::Pipe,
         Kind::UnixStream,
@@ -382,17 +415,12 @@ fn asleep(shares_core: bool) -> impl Iterator<Item = Course> {
     let kinds = kinds.map(|kind| {
         // A read or write that sleeps by itself, but where there is none.
         let waiting = match kind {
-            Kind::Memory | Kind::MemoryFenced => Waiting::Poll,
+            Kind::Memory | Kind::MemoryFenced | Kind::Bytes => Waiting::Poll,
             _ => Waiting::Block,
         };
         trips(Group::Asleep, kind, 8, waiting)
     });
-    let futex = Course::new(
-        Group::Asleep,
-        Subject::Limits,
-        Limit::Futex.name(),
-        |n, _| Task::Play(Limit::Futex, n),
-    );
+    let futex = played(Limit::Futex, Group::Asleep);
     [futex].into_iter().chain(kinds).map(move |mut course| {
         course.shares_core = shares_core;
         course
@@ -407,12 +435,12 @@ fn rings() -> Vec<Course> {
             let subject = Subject::Ring { ring, capacity };
             for batch in [1, SLICE] {
                 let name = format!("{name}, capacity {capacity}");
-                let mut course = Course::new(Group::Rings, subject, name, stream);
+                let mut course = Course::new(Group::Rings, subject, name, Work::Stream);
                 (course.size, course.batch) = (8, batch);
                 courses.push(course);
             }
             let name = format!("{name}, capacity {capacity}");
-            let mut course = Course::new(Group::RingTrips, subject, name, round_trips);
+            let mut course = Course::new(Group::RingTrips, subject, name, Work::RoundTrips);
             course.size = 8;
             courses.push(course);
         }

@@ -17,8 +17,9 @@ const PANEL: [f64; 2] = [110.0, 470.0];
 const LATENCY_SIZE: usize = 64;
 
 /// What the picture calls the transports, and their colours.
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
     ("shared memory", "#0072b2"),
+    ("shared memory, bytes", "#56b4e9"),
     ("pipe", "#d55e00"),
     ("unix stream", "#009e73"),
     ("unix seqpacket", "#cc79a7"),

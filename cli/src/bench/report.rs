@@ -71,7 +71,8 @@ pub(super) struct Row {
     /// Nanoseconds, or messages or turns a second; nothing if every sample was
     /// dropped.
     pub(super) value: Option<Spread>,
-    /// Median of the samples' ratios to the ping-pongs around each.
+    /// Median of the samples' ratios to the ping-pongs around each; of those that
+    /// sleep, to the futex of the same round.
     pub(super) of_limit: Option<f64>,
     pub(super) samples: u64,
     pub(super) dropped: u64,
@@ -219,8 +220,8 @@ impl Report {
             push(
                 text,
                 format_args!(
-                    "\n{title:<38}{:>7}{:>8}{:>8}{:>8}{:>8}{:>9}{:>7}",
-                    "bytes", "p50", "p99", "p99.9", "max", "CPU/msg", "limit"
+                    "\n{title:<38}{:>7}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}{:>7}",
+                    "bytes", "median", "p50", "p99", "p99.9", "max", "CPU/msg", "limit"
                 ),
             );
             let mut rows: Vec<_> = self
@@ -228,31 +229,21 @@ impl Report {
                 .filter(|row| row.one_core == one_core)
                 .collect();
             rows.sort_by_key(|row| row.size);
-            let futex = rows.iter().find(|row| row.name == "shared futex");
-            let futex = futex.and_then(|row| row.median());
             for row in &rows {
-                let [p50, p99, p999, max] = match row.latency {
-                    Some(p) => [p.p50, p.p99, p.p999, p.max].map(|ns| digits(ns as f64 / 1e3)),
-                    // A limit is measured as a whole, not trip by trip.
-                    None => [
-                        row.median().map_or_else(dash, |ns| digits(ns / 1e3)),
-                        dash(),
-                        dash(),
-                        dash(),
-                    ],
-                };
-                let ratio = match group {
-                    Group::Asleep => row.median().zip(futex).map(|(own, futex)| own / futex),
-                    _ => row.of_limit,
-                };
+                let median = row.median().map_or_else(dash, |ns| digits(ns / 1e3));
+                // A limit is not timed trip by trip.
+                let [p50, p99, p999, max] = row.latency.map_or_else(
+                    || [(); 4].map(|()| dash()),
+                    |p| [p.p50, p.p99, p.p999, p.max].map(|ns| digits(ns as f64 / 1e3)),
+                );
                 push(
                     text,
                     format_args!(
-                        "  {:<36}{:>7}{p50:>8}{p99:>8}{p999:>8}{max:>8}{:>9}{:>7}",
+                        "  {:<36}{:>7}{median:>8}{p50:>8}{p99:>8}{p999:>8}{max:>8}{:>9}{:>7}",
                         row.name,
                         row.size,
                         row.cpu_us.map_or_else(dash, digits),
-                        ratio.map_or_else(dash, times),
+                        row.of_limit.map_or_else(dash, times),
                     ),
                 );
             }
@@ -333,9 +324,11 @@ impl Report {
             format_args!(
                 "
 Medians of samples in rotating order. {samples} samples counted, {dropped} dropped: the raw
-ping-pongs before and after them differed by more than 1.3x. limit: of a round trip,
-its multiple of those ping-pongs, sample by sample; of one asleep, of the futex; of
-a rate, its part of the fastest copy (messages) or fill and sum (rings) above.
+ping-pongs before and after them differed by more than 1.3x. median: of round trips
+timed by the hundred, as the ping-pongs are; p50 to max: of others, timed one by one,
+with two readings of the clock in each. limit: of a round trip, the multiple of those
+ping-pongs, sample by sample; of one asleep, of the futex of the same round; of a
+rate, its part of the fastest copy (messages) or fill and sum (rings) above.
 calls/m and CPU: system calls that a transport makes by itself, and processor
 time, of both processes together, a message. Every message was checked."
             ),

@@ -1,0 +1,131 @@
+//! Messages of any length over shared memory: [`ByteInterface`] behind the trait of
+//! the others. A message is as many bytes as its words have, and goes by itself: a
+//! batch is many calls.
+
+use std::os::unix::net::UnixStream;
+
+use memenpsf::{ByteInterface, ByteXmitError, Options, Role};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{capacity, sleep};
+use crate::exchange::{Endpoint, Side};
+use crate::message::Format;
+use crate::spin::Backoff;
+use crate::transport::{Transport, TransportError, Waiting};
+
+/// One end of a connection over shared memory for messages of any length.
+#[derive(Debug)]
+struct SharedBytes {
+    interface: ByteInterface,
+    words: usize,
+    /// The only message of the last call, if it lies where words may.
+    message: Vec<u8>,
+    /// Otherwise, its messages.
+    inbox: Vec<u64>,
+    waiting: Waiting,
+    backoff: Backoff,
+    sleeps: u64,
+}
+
+impl Transport for SharedBytes {
+    fn stride(&self) -> usize {
+        self.words
+    }
+
+    fn send(&mut self, messages: &[u64]) -> Result<usize, TransportError> {
+        let mut sent = 0;
+        for message in messages.chunks_exact(self.words) {
+            match self.interface.xmit(message.as_bytes()) {
+                Ok(()) => sent += 1,
+                Err(ByteXmitError::Full) => break,
+                Err(ByteXmitError::Closed(_)) => return Err(TransportError::Closed),
+                Err(error) => return Err(TransportError::TransmitBytes(error)),
+            }
+        }
+        if sent > 0 {
+            self.backoff.reset();
+        }
+        Ok(sent)
+    }
+
+    fn receive(&mut self, max: usize) -> Result<usize, TransportError> {
+        self.inbox.clear();
+        let mut received = 0;
+        while received < max && self.interface.recv_into(&mut self.message)?.is_some() {
+            received += 1;
+            match <[u64]>::ref_from_bytes(&self.message) {
+                // Nobody needs to copy it: `received` finds it there.
+                Ok(_) if max == 1 => return Ok(self.arrived(1)),
+                Ok(words) => self.inbox.extend_from_slice(words),
+                Err(_) => {
+                    let words = self.message.chunks_exact(size_of::<u64>());
+                    self.inbox
+                        .extend(words.filter_map(|word| u64::read_from_bytes(word).ok()));
+                }
+            }
+        }
+        self.message.clear();
+        Ok(self.arrived(received))
+    }
+
+    fn received(&self) -> &[u64] {
+        match <[u64]>::ref_from_bytes(&self.message) {
+            Ok(words) if !words.is_empty() => words,
+            _ => &self.inbox,
+        }
+    }
+
+    fn idle(&mut self, to_send: bool) -> Result<(), TransportError> {
+        if self.waiting == Waiting::Spin || self.backoff.is_spinning() {
+            self.backoff.wait();
+            return Ok(());
+        }
+        sleep(&mut self.interface, to_send, &mut self.sleeps)
+    }
+
+    fn calls(&self) -> u64 {
+        let stats = self.interface.stats();
+        stats.looks + stats.wakes + 2 * self.sleeps
+    }
+
+    fn set_waiting(&mut self, waiting: Waiting) -> Result<(), TransportError> {
+        self.waiting = waiting;
+        Ok(())
+    }
+}
+
+impl SharedBytes {
+    fn arrived(&mut self, messages: usize) -> usize {
+        if messages > 0 {
+            self.backoff.reset();
+        }
+        messages
+    }
+}
+
+/// Makes a connection over `stream` for messages of `format`, each as bytes.
+///
+/// # Errors
+///
+/// [`TransportError::Connect`].
+pub fn connect(
+    stream: UnixStream,
+    role: Role,
+    format: Format,
+    options: &Options,
+    backoff: Backoff,
+) -> Result<Box<dyn Endpoint>, TransportError> {
+    // As many bytes as the ring of a typed connection has.
+    let slot = format.words().next_power_of_two();
+    let bytes = capacity(slot) * slot * size_of::<u64>();
+    let transport = SharedBytes {
+        interface: ByteInterface::establish(stream, role, &options.clone().capacity(bytes))?,
+        words: format.words(),
+        message: Vec::new(),
+        inbox: Vec::new(),
+        waiting: Waiting::Spin,
+        backoff,
+        sleeps: 0,
+    };
+    Ok(Box::new(Side::new(transport, format)))
+}
