@@ -7,10 +7,6 @@ mod common;
 mod measured;
 
 #[cfg(not(loom))]
-#[path = "common/transports.rs"]
-mod transports;
-
-#[cfg(not(loom))]
 fn main() -> std::process::ExitCode {
     common::run(measured::transports)
 }

@@ -96,9 +96,10 @@ impl Blocks {
 impl fmt::Display for Blocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { bytes, in_flight } = self;
+        let plural = if *in_flight == 1 { "" } else { "s" };
         match bytes {
-            0..1024 => write!(f, "{in_flight} blocks of {bytes} B"),
-            _ => write!(f, "{in_flight} blocks of {} KiB", bytes / 1024),
+            0..1024 => write!(f, "{in_flight} block{plural} of {bytes} B"),
+            _ => write!(f, "{in_flight} block{plural} of {} KiB", bytes / 1024),
         }
     }
 }

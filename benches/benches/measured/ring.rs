@@ -14,7 +14,7 @@ use memenpsf_ring::memory::Memory;
 
 use crate::common::{place, race};
 
-const CAPACITIES: [usize; 2] = [1024, 65_536];
+const CAPACITIES: [usize; 4] = [2, 64, 1024, 65_536];
 /// Length of a slice: eight cache lines.
 const SLICE: usize = 64;
 

@@ -1,16 +1,16 @@
 //! Streams of messages in one direction between two threads: shared memory beside
-//! pipes and Unix sockets, one message a call and many.
+//! pipes, Unix sockets and TCP, one message a call and many.
 
 use std::error::Error;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use memenpsf_benches::kind::{Kind, Pair};
 use memenpsf_benches::message::Format;
 use memenpsf_benches::placement::Placement;
 use memenpsf_benches::transport::{TransportError, Waiting};
 
 use crate::common::{place, race};
-use crate::transports::{Kind, Pair};
 
 /// Lengths of messages in bytes.
 const LENGTHS: [usize; 5] = [8, 64, 1024, 4096, 65_536];
@@ -55,7 +55,7 @@ pub(crate) fn transports(criterion: &mut Criterion) -> Result<(), Box<dyn Error>
             };
             let mut group = criterion.benchmark_group(format!("messages, {manner}"));
             group.throughput(Throughput::Bytes(length as u64));
-            for kind in Kind::ALL {
+            for kind in Kind::STREAMS {
                 let mut pair = kind.pair(format, waiting)?;
                 let mut failure = None;
                 group.bench_function(BenchmarkId::new(kind.name(), length), |bench| {

@@ -6,66 +6,24 @@
 //! Each side is pinned and owns its handle. The consumer checks every number; the
 //! clock runs from the first number to the last. Medians over the rounds, with the
 //! smallest and the largest; the rows take turns within a round.
+//!
+//! How often the waiting side asks decides as much as the ring does: each failed poll
+//! takes the line that the other side is about to write. So a failed poll is followed
+//! by 1, 4 or 16 pauses, the same for every ring, and there is a table for each.
+
+mod rings;
 
 use std::hint::spin_loop;
 use std::time::{Duration, Instant};
 
-use memenpsf_benches::mapped::{self, Mapped};
+use memenpsf_benches::mapped;
 use memenpsf_benches::placement::{choose, pin};
-use memenpsf_ring::memory::Split;
 use memenpsf_ring::{index, packed};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
+use rings::{Pop, Push};
 
 type Failure = Box<dyn std::error::Error>;
-
-/// A side that pushes.
-trait Push: Send + 'static {
-    fn push(&mut self, value: u64) -> bool;
-}
-
-/// A side that pops.
-trait Pop: Send + 'static {
-    fn pop(&mut self) -> Option<u64>;
-}
-
-macro_rules! sides {
-    ($($producer:ty, $consumer:ty;)*) => {$(
-        impl Push for $producer {
-            #[inline]
-            fn push(&mut self, value: u64) -> bool {
-                <$producer>::push(self, value).is_ok()
-            }
-        }
-
-        impl Pop for $consumer {
-            #[inline]
-            fn pop(&mut self) -> Option<u64> {
-                <$consumer>::pop(self).ok()
-            }
-        }
-    )*};
-}
-
-sides! {
-    rtrb::Producer<u64>, rtrb::Consumer<u64>;
-    index::Producer<u64>, index::Consumer<u64>;
-    packed::Producer<u64>, packed::Consumer<u64>;
-}
-
-impl Push for Mapped<index::Producer<u64, Split<u64>>> {
-    #[inline]
-    fn push(&mut self, value: u64) -> bool {
-        self.get().push(value).is_ok()
-    }
-}
-
-impl Pop for Mapped<index::Consumer<u64, Split<u64>>> {
-    #[inline]
-    fn pop(&mut self) -> Option<u64> {
-        self.get().pop().ok()
-    }
-}
 
 /// Where the second side runs.
 #[derive(Clone, Copy)]
@@ -82,25 +40,28 @@ impl Second {
         first: impl FnOnce() -> R,
         second: impl FnOnce() + Send + 'static,
     ) -> Result<R, Failure> {
-        pin(cores[0])?;
+        // The second side inherits its core. If it had to leave the first one's, it
+        // might wait for it for ever: that one spins, and under a real-time priority
+        // nobody takes its core away.
+        pin(cores[1])?;
         match self {
             Self::Thread => {
-                let thread = std::thread::spawn(move || pin(cores[1]).map(|()| second()));
+                let thread = std::thread::spawn(second);
+                pin(cores[0])?;
                 let result = first();
-                thread.join().map_err(|_| "the other side panicked")??;
+                thread.join().map_err(|_| "the other side panicked")?;
                 Ok(result)
             }
             // SAFETY: the process has one thread: those of earlier rows are joined.
             Self::Process => match unsafe { fork() }? {
                 ForkResult::Child => {
-                    if pin(cores[1]).is_ok() {
-                        second();
-                    }
+                    second();
                     // Without the parent's destructors and buffers.
                     // SAFETY: it ends the child at once.
                     unsafe { nix::libc::_exit(0) };
                 }
                 ForkResult::Parent { child } => {
+                    pin(cores[0])?;
                     let result = first();
                     waitpid(child, None)?;
                     Ok(result)
@@ -110,18 +71,35 @@ impl Second {
     }
 }
 
-fn push(producer: &mut impl Push, value: u64) {
-    while !producer.push(value) {
-        spin_loop();
-    }
-}
+/// How both sides wait: so many pauses after each poll that failed.
+#[derive(Clone, Copy)]
+struct Pauses(u32);
 
-fn pop(consumer: &mut impl Pop) -> u64 {
-    loop {
-        if let Some(value) = consumer.pop() {
-            return value;
+impl Pauses {
+    const ALL: [Self; 3] = [Self(1), Self(4), Self(16)];
+
+    #[inline]
+    fn wait(self) {
+        for _ in 0..self.0 {
+            spin_loop();
         }
-        spin_loop();
+    }
+
+    #[inline]
+    fn push(self, producer: &mut impl Push, value: u64) {
+        while !producer.push(value) {
+            self.wait();
+        }
+    }
+
+    #[inline]
+    fn pop(self, consumer: &mut impl Pop) -> u64 {
+        loop {
+            if let Some(value) = consumer.pop() {
+                return value;
+            }
+            self.wait();
+        }
     }
 }
 
@@ -170,14 +148,15 @@ fn stream(
     cores: [usize; 2],
     items: u64,
     regime: Regime,
+    pauses: Pauses,
     (mut producer, mut consumer): (impl Push, impl Pop),
 ) -> Result<f64, Failure> {
     let [producing, consuming] = regime.work();
     let consume = || {
-        let mut sound = pop(&mut consumer) == 0;
+        let mut sound = pauses.pop(&mut consumer) == 0;
         let began = Instant::now();
         for expected in 1..items {
-            sound &= pop(&mut consumer) == expected;
+            sound &= pauses.pop(&mut consumer) == expected;
             work(consuming, expected);
         }
         (sound, began.elapsed())
@@ -185,7 +164,7 @@ fn stream(
     let (sound, taken) = second.run(cores, consume, move || {
         for n in 0..items {
             work(producing, n);
-            push(&mut producer, n);
+            pauses.push(&mut producer, n);
         }
     })?;
     check(sound)?;
@@ -197,6 +176,7 @@ fn round_trip(
     second: Second,
     cores: [usize; 2],
     trips: u64,
+    pauses: Pauses,
     (mut there, mut arrives): (impl Push, impl Pop),
     (mut back, mut returns): (impl Push, impl Pop),
 ) -> Result<f64, Failure> {
@@ -204,15 +184,15 @@ fn round_trip(
         let mut sound = true;
         let began = Instant::now();
         for n in 0..trips {
-            push(&mut there, n);
-            sound &= pop(&mut returns) == n;
+            pauses.push(&mut there, n);
+            sound &= pauses.pop(&mut returns) == n;
         }
         (sound, began.elapsed())
     };
     let (sound, taken): (bool, Duration) = second.run(cores, ask, move || {
         for _ in 0..trips {
-            let value = pop(&mut arrives);
-            push(&mut back, value);
+            let value = pauses.pop(&mut arrives);
+            pauses.push(&mut back, value);
         }
     })?;
     check(sound)?;
@@ -256,51 +236,88 @@ fn main() -> Result<(), Failure> {
     println!("{placement}; {items} items, medians of {rounds} rounds (smallest, largest)");
 
     for capacity in [1024, 65536] {
-        let names = [
-            "rtrb, threads",
-            "index, threads",
-            "packed, threads",
-            "index over memfds, threads",
-            "index over memfds, processes",
-        ];
-        let mut rows: [Row; 5] = Default::default();
-        for round in 0..rounds {
-            for turn in 0..rows.len() {
-                let which = (turn + round) % rows.len();
-                let row = &mut rows[which];
-                macro_rules! sample {
-                    ($second:expr, $ring:expr) => {{
-                        for (rates, regime) in row.rates.iter_mut().zip(Regime::ALL) {
-                            rates.push(stream($second, cores, items, regime, $ring)?);
-                        }
-                        let trips = items / 50 + 1;
-                        row.trips
-                            .push(round_trip($second, cores, trips, $ring, $ring)?);
-                    }};
-                }
-                match which {
-                    0 => sample!(Second::Thread, rtrb::RingBuffer::new(capacity)),
-                    1 => sample!(Second::Thread, index::ring(capacity)?),
-                    2 => sample!(Second::Thread, packed::ring(capacity)?),
-                    3 => sample!(Second::Thread, mapped::ring(capacity)?),
-                    _ => sample!(Second::Process, mapped::ring(capacity)?),
-                }
+        for pauses in Pauses::ALL {
+            table(cores, capacity, pauses, items, rounds)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every row, and what a table calls it.
+const ROWS: [&str; 11] = [
+    "rtrb, threads",
+    "ringbuf, threads",
+    "yring, threads",
+    "crossbeam ArrayQueue, threads",
+    "index, threads",
+    "packed, threads",
+    "index over memfds, threads",
+    "index over memfds, processes",
+    "ringfire over a file, threads",
+    "shmem-ipc, threads",
+    "ipc-channel, threads",
+];
+
+/// Measures every row, and prints a table.
+fn table(
+    cores: [usize; 2],
+    capacity: usize,
+    pauses: Pauses,
+    items: u64,
+    rounds: usize,
+) -> Result<(), Failure> {
+    let mut rows: [Row; ROWS.len()] = Default::default();
+    for round in 0..rounds {
+        for turn in 0..rows.len() {
+            let which = (turn + round) % rows.len();
+            let row = &mut rows[which];
+            macro_rules! sample {
+                ($second:ident, $ring:expr) => {
+                    sample!($second, $ring, items)
+                };
+                ($second:ident, $ring:expr, $items:expr) => {{
+                    let (second, items) = (Second::$second, $items);
+                    for (rates, regime) in row.rates.iter_mut().zip(Regime::ALL) {
+                        rates.push(stream(second, cores, items, regime, pauses, $ring)?);
+                    }
+                    let trips = items / 50 + 2;
+                    row.trips
+                        .push(round_trip(second, cores, trips, pauses, $ring, $ring)?);
+                }};
+            }
+            match which {
+                0 => sample!(Thread, rtrb::RingBuffer::new(capacity)),
+                1 => sample!(Thread, rings::ringbuf(capacity)),
+                2 => sample!(Thread, yring::spsc(capacity)),
+                3 => sample!(Thread, rings::array_queue(capacity)),
+                4 => sample!(Thread, index::ring(capacity)?),
+                5 => sample!(Thread, packed::ring(capacity)?),
+                6 => sample!(Thread, mapped::ring(capacity)?),
+                7 => sample!(Process, mapped::ring(capacity)?),
+                8 => sample!(Thread, rings::ringfire(capacity)?),
+                9 => sample!(Thread, rings::shmem_ipc(capacity)?),
+                // System calls for each: a hundred times slower.
+                _ => sample!(Thread, ipc_channel::ipc::channel()?, items / 100 + 2),
             }
         }
-        println!("\ncapacity {capacity}: M items/s while");
-        let [free, full, empty] = Regime::ALL.map(Regime::name);
-        println!(
-            "{:<29}{free:>21}{full:>21}{empty:>21}{:>20}",
-            "", "round trip, ns"
-        );
-        for (name, row) in names.iter().zip(&mut rows) {
-            print!("  {name:<27}");
-            for samples in row.rates.iter_mut().chain([&mut row.trips]) {
-                let [low, middle, high] = spread(samples);
-                print!("  {middle:>5.0} ({low:>4.0}, {high:>4.0})");
-            }
-            println!();
+    }
+    let after = match pauses.0 {
+        1 => "1 pause".to_owned(),
+        many => format!("{many} pauses"),
+    };
+    println!("\ncapacity {capacity}, {after} after a failed poll: M items/s while");
+    let [free, full, empty] = Regime::ALL.map(Regime::name);
+    println!(
+        "{:<32}{free:>21}{full:>21}{empty:>21}{:>20}",
+        "", "round trip, ns"
+    );
+    for (name, row) in ROWS.iter().zip(&mut rows) {
+        print!("  {name:<30}");
+        for samples in row.rates.iter_mut().chain([&mut row.trips]) {
+            let [low, middle, high] = spread(samples);
+            print!("  {middle:>5.0} ({low:>4.0}, {high:>4.0})");
         }
+        println!();
     }
     Ok(())
 }
