@@ -78,10 +78,14 @@ pub const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK
 /// Makes the memfd not executable, for good. Linux 6.3; nix has no name for it.
 const MFD_NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(0x0008);
 
-/// How much is allocated with one call. A signal makes `fallocate` on tmpfs give up
-/// and free what the call had allocated, so one call for a large region might
-/// never end under a storm of signals. 4 MiB take about a millisecond.
+/// How much is allocated with one call at first. Where a signal makes `fallocate` on
+/// tmpfs give up and free what the call had allocated (Linux 6.18 does not), one
+/// call for a large region might never end under a storm of signals. 4 MiB take
+/// about a millisecond.
 const ALLOCATE_STEP: u64 = 4 << 20;
+
+/// How much is allocated with one call at least: one page.
+const SHORTEST_STEP: u64 = 4096;
 
 /// A region that this process created: mapped for reading and writing.
 ///
@@ -380,15 +384,25 @@ fn check_file_limit(len: u64) -> Result<(), RegionError> {
 /// Puts memory behind every byte, so that no write ever finds the system out of
 /// memory and raises a signal.
 fn allocate(fd: &OwnedFd, len: u64) -> Result<(), RegionError> {
-    let mut done = 0;
-    while done < len {
-        let step = ALLOCATE_STEP.min(len - done);
+    allocate_by(len, |offset, count| {
         // Both are at most `len`, which fits in isize.
-        let (offset, count) = (done.cast_signed(), step.cast_signed());
-        match fallocate(fd, FallocateFlags::empty(), offset, count) {
-            Ok(()) => done += step,
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(system(Step::Allocate)(errno)),
+        let (offset, count) = (offset.cast_signed(), count.cast_signed());
+        fallocate(fd, FallocateFlags::empty(), offset, count)
+    })
+    .map_err(system(Step::Allocate))
+}
+
+/// Calls `allocate` with an offset and a count until all of `len` is allocated. Smaller
+/// steps after each interruption: whatever the time between two signals, one of
+/// them is short enough.
+fn allocate_by(len: u64, mut allocate: impl FnMut(u64, u64) -> nix::Result<()>) -> nix::Result<()> {
+    let (mut done, mut step) = (0, ALLOCATE_STEP);
+    while done < len {
+        let count = step.min(len - done);
+        match allocate(done, count) {
+            Ok(()) => done += count,
+            Err(Errno::EINTR) => step = (step / 2).max(SHORTEST_STEP),
+            Err(errno) => return Err(errno),
         }
     }
     Ok(())
@@ -477,5 +491,33 @@ fn system<E: Into<io::Error>>(step: Step) -> impl Fn(E) -> RegionError {
     move |error| RegionError::System {
         step,
         source: error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kernels that give up whatever takes longer than the time between two signals.
+    #[test]
+    fn allocation_ends_however_short_the_calls_have_to_be() {
+        for longest in [SHORTEST_STEP, 64 << 10, 1 << 20, 1 << 30] {
+            let (len, mut end) = ((9 << 20) + 4096, 0);
+            let mut interruptions = 0;
+            let answer = allocate_by(len, |offset, count| {
+                assert_eq!(offset, end, "without a gap");
+                assert!(offset + count <= len);
+                if count > longest {
+                    interruptions += 1;
+                    assert!(interruptions < 100, "never ends");
+                    return Err(Errno::EINTR);
+                }
+                end += count;
+                Ok(())
+            });
+            assert_eq!((answer, end), (Ok(()), len));
+        }
+        let refused = allocate_by(1 << 20, |_, _| Err(Errno::ENOSPC));
+        assert_eq!(refused, Err(Errno::ENOSPC));
     }
 }
