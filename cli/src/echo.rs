@@ -150,12 +150,13 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
     ));
     let mut clients = HashMap::new();
     let mut buffer = Vec::new();
-    let (mut served, mut echoed) = (0_u64, 0_u64);
+    let mut total = Total::default();
     loop {
         match server.poll(Some(Duration::ZERO))? {
             Some(Event::Connected(id)) => {
-                served += 1;
                 welcome(&mut server, id, &mut clients);
+                total.served += 1;
+                total.at_once = total.at_once.max(clients.len());
             }
             Some(Event::Ready(id, _)) => {
                 let (Some(interface), Some(client)) = (server.client(id), clients.get_mut(&id))
@@ -166,12 +167,12 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
                 server.set_interest(id, interest);
                 // A server that is never idle is interrupted as well.
                 if let Err(failure) = signals.check() {
-                    return farewell(failure, served, echoed, &clients);
+                    return farewell(failure, total, &clients);
                 }
             }
             Some(Event::Gone(id, why)) => {
                 let client = clients.remove(&id).unwrap_or_default();
-                echoed += client.echoed;
+                total.echoed += client.echoed;
                 let (name, count) = (client.name, client.echoed);
                 log(&format!(
                     "{id} `{name}` is gone after {count} messages: {why}"
@@ -184,7 +185,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
             Some(_) => {}
             None => {
                 if let Err(failure) = signals.wait(&[server.as_fd()], None) {
-                    return farewell(failure, served, echoed, &clients);
+                    return farewell(failure, total, &clients);
                 }
             }
         }
@@ -232,20 +233,30 @@ fn answer(interface: &mut ByteInterface, client: &mut Client, buffer: &mut Vec<u
     Interest::DATA
 }
 
+/// What a server has done.
+#[derive(Debug, Default, Clone, Copy)]
+struct Total {
+    served: u64,
+    at_once: usize,
+    echoed: u64,
+}
+
 /// Ends a service that was asked to end; anything else has gone wrong.
 fn farewell(
     failure: Failure,
-    served: u64,
-    echoed: u64,
+    total: Total,
     clients: &HashMap<ClientId, Client>,
 ) -> Result<(), Failure> {
     let Failure::Interrupted(signal) = failure else {
         return Err(failure);
     };
-    let echoed: u64 = echoed + clients.values().map(|client| client.echoed).sum::<u64>();
+    let unfinished: u64 = clients.values().map(|client| client.echoed).sum();
     log(&format!(
-        "{}: served {served} clients, {echoed} messages",
-        signal.as_str()
+        "{}: served {} clients, {} at a time, {} messages",
+        signal.as_str(),
+        total.served,
+        total.at_once,
+        total.echoed + unfinished
     ));
     Ok(())
 }
@@ -289,17 +300,19 @@ pub(crate) fn connect(arguments: &ConnectArguments) -> Result<(), Failure> {
         bar,
     };
     let began = Instant::now();
-    exchange.stream(arguments.messages)?;
+    let streamed = exchange.stream(arguments.messages);
     let taken = began.elapsed();
-    let trips = exchange.round_trips(arguments.messages, trips)?;
+    let trips = streamed.and_then(|()| exchange.round_trips(arguments.messages, trips));
     exchange.bar.finish_and_clear();
     let counts = exchange.checker.counts();
+    // Also of an exchange that was interrupted: so far it was right, or it was not.
     if !counts.is_flawless() {
         return Err(Failure::Flawed(format!(
             "{} messages lost, {} duplicated, {} out of order, {} corrupt",
             counts.lost, counts.duplicated, counts.out_of_order, counts.corrupt
         )));
     }
+    let trips = trips?;
     let figures = trips.percentiles();
     let micros = |nanoseconds: u64| Duration::from_nanos(nanoseconds).as_secs_f64() * 1e6;
     let rate = arguments.messages as f64 / taken.as_secs_f64();

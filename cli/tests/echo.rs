@@ -26,7 +26,10 @@ fn every_message_comes_back() {
     }
     let ended = service.end();
     let last = ended.stderr.lines().last().unwrap();
-    assert_eq!(last, "SIGTERM: served 4 clients, 16000 messages");
+    assert_eq!(
+        last,
+        "SIGTERM: served 4 clients, 1 at a time, 16000 messages"
+    );
 }
 
 #[test]
