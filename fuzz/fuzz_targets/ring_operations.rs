@@ -1,4 +1,4 @@
-//! Operation sequences on the index ring, compared step by step with a queue.
+//! Operation sequences on each ring, compared step by step with a queue.
 //! The body is `memenpsf_verification::fuzz::operations`, which `cargo test` runs over
 //! the corpus, too.
 //!

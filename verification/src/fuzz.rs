@@ -8,7 +8,7 @@
 //!
 //! | target | drives | fault |
 //! |---|---|---|
-//! | `ring_operations` | the index ring, compared with a queue | the queue forgets a push |
+//! | `ring_operations` | each ring, compared with a queue | the queue forgets a push |
 //! | `ancillary` | every call that receives, over a real socket | a descriptor is kept |
 //! | `hostile_region` | files offered as regions, and rings over one that changes | seals are not looked at, a violation is forgotten |
 //! | `records` | consumer of a bytes ring whose storage is anything | the storage changes before the ring looks |

@@ -1,0 +1,32 @@
+//! The index ring for elements.rs: what is called otherwise in the other ring.
+
+use std::mem::MaybeUninit;
+
+use memenpsf_ring::memory::{Heap, Split};
+use memenpsf_ring::ordering::Shipped;
+use memenpsf_ring::{ReadChunk, WriteChunk, index as ring};
+
+#[path = "elements.rs"]
+pub(super) mod elements;
+
+/// Returns the slots of a chunk, to be filled in place.
+fn uninit<'a, T>(
+    chunk: &'a mut WriteChunk<'_, T, Heap<T>, Shipped>,
+) -> impl Iterator<Item = &'a mut MaybeUninit<T>> {
+    let (first, second) = chunk.as_uninit_slices();
+    first.iter_mut().chain(second)
+}
+
+/// The same for plain numbers, which are there already.
+fn slots<'a>(
+    chunk: &'a mut WriteChunk<'_, u64, Split<u64>, Shipped>,
+) -> impl Iterator<Item = &'a mut u64> {
+    let (first, second) = chunk.as_mut_slices();
+    first.iter_mut().chain(second)
+}
+
+/// Returns the elements of a chunk where they lie.
+fn lying<'a, T>(chunk: &'a ReadChunk<'_, T, Heap<T>, Shipped>) -> impl Iterator<Item = &'a T> {
+    let (first, second) = chunk.as_slices();
+    first.iter().chain(second)
+}
