@@ -573,6 +573,24 @@ fn descriptor_after_the_handshake_is_refused_to_its_sender_or_a_violation() {
 }
 
 #[test]
+fn wake_up_into_a_full_socket_is_no_failure() {
+    let (mut victim, forger) = victim();
+    let full = loop {
+        if let Err(error) = victim.send_ctrl_msg([1, 2]) {
+            break error;
+        }
+    };
+    assert!(matches!(full, ControlError::Full), "{full}");
+    forger.sleeps().store(1, Ordering::Relaxed);
+    victim.xmit(7).unwrap();
+    // It was due, and the connection goes on.
+    assert_eq!(victim.stats().wakes, 1);
+    assert_eq!(victim.recv_ctrl_msg().unwrap(), None);
+    victim.xmit(8).unwrap();
+    assert_eq!(forger.victims_tail(), 2);
+}
+
+#[test]
 fn flood_of_wakes_keeps_no_call_from_its_work() {
     let _watchdog = Watchdog::new();
     let (mut victim, forger) = victim();

@@ -81,6 +81,13 @@ impl Forger {
         unsafe { self.own.consumer_block().cast().as_ref() }
     }
 
+    /// The word that says, when it is odd, that the forger sleeps until there is data.
+    pub fn sleeps(&self) -> &AtomicU64 {
+        // SAFETY: the block begins with that word, lives as long as `self`, and this
+        // process accesses it only by atomics.
+        unsafe { self.own.waiting().cast().as_ref() }
+    }
+
     /// Writes the element of a slot of an index ring.
     pub fn put(&self, index: usize, value: u64) {
         // The slots begin 128 bytes behind the tail.

@@ -264,8 +264,8 @@ pub(super) const DEFECTS: &[Defect] = &[
         replacement: "        if try_send(&self.stream, &Control::Wake.encode(), &[]).is_err() {\n            self.shut();\n        }",
         test: test(
             "interface",
-            File("waiting"),
-            "full_inbox_does_not_hide_a_wake_up",
+            File("hostile"),
+            "wake_up_into_a_full_socket_is_no_failure",
         ),
     },
     Defect {
