@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use super::report::{Group, Report, Row, digits};
 
-const WIDTH: f64 = 1180.0;
+const WIDTH: f64 = 1220.0;
 const HEIGHT: f64 = 560.0;
 /// Top and bottom of both panels.
 const PANEL: [f64; 2] = [110.0, 470.0];
@@ -116,7 +116,7 @@ fn latencies(svg: &mut String, report: &Report) {
         .flat_map(|(_, _, p)| [p.p50, p.p99, p.p999, p.max])
         .map(|value| value as f64)
         .chain(bracket);
-    let axis = Axis::over(values, 10.0, 170.0, 540.0);
+    let axis = Axis::over(values, 10.0, 210.0, 560.0);
     let title = format!("Round trip of {LATENCY_SIZE} bytes");
     text(svg, 40.0, 92.0, "bold", "start", &title);
     for value in axis.decades() {
@@ -131,7 +131,7 @@ fn latencies(svg: &mut String, report: &Report) {
     let step = (PANEL[1] - PANEL[0]) / rows.len().max(1) as f64;
     for (place, (name, colour, p)) in rows.into_iter().enumerate() {
         let y = PANEL[0] + step * (place as f64 + 0.5);
-        text(svg, 158.0, y + 5.0, "", "end", name);
+        text(svg, 198.0, y + 5.0, "", "end", name);
         let points = [p.p50, p.p99, p.p999, p.max].map(|value| axis.at(value as f64));
         line(svg, [points[0], y], [points[3], y], colour, 3.0);
         for (x, radius) in points.into_iter().zip([8.0, 6.0, 5.0, 4.0]) {
