@@ -193,18 +193,6 @@ pub(super) const DEFECTS: &[Defect] = &[
         ),
     },
     Defect {
-        name: "A8b",
-        removed: "the check that a capacity is a power of two",
-        file: "ring/src/index.rs",
-        find: "Ok(wide) if capacity.is_power_of_two() => Ok(wide),",
-        replacement: "Ok(wide) => Ok(wide),",
-        test: test(
-            "ring",
-            File("split"),
-            "wrong_capacities_are_refused_on_attach",
-        ),
-    },
-    Defect {
         name: "A8c",
         removed: "the distances: positions are compared as numbers",
         file: "ring/src/position.rs",
@@ -261,21 +249,6 @@ pub(super) const DEFECTS: &[Defect] = &[
         test: test("interface", File("waiting"), "one_sleep_is_woken_once"),
     },
     Defect {
-        name: "R1a",
-        removed: "the order of a push: published, and then written",
-        file: "ring/src/index/producer.rs",
-        find: r#"        unsafe { self.memory.write(slot, value) };
-        fail_point::reach("push: written");
-        self.publish(1);
-"#,
-        replacement: "        self.publish(1);\n        unsafe { self.memory.write(slot, value) };\n",
-        test: test(
-            "verification",
-            File("adversary"),
-            "index_ring_withstands_a_peer_that_lies_at_every_access",
-        ),
-    },
-    Defect {
         name: "R1b",
         removed: "the last slot: one element more than there is room for",
         file: "ring/src/index/producer.rs",
@@ -286,14 +259,6 @@ pub(super) const DEFECTS: &[Defect] = &[
             File("index"),
             "empty_and_full_are_told_apart_after_every_step",
         ),
-    },
-    Defect {
-        name: "R1c",
-        removed: "the last slot: one element less",
-        file: "ring/src/index/producer.rs",
-        find: "            limit: start.wrapping_add(capacity),",
-        replacement: "            limit: start.wrapping_add(capacity - 1),",
-        test: test("ring", File("index"), "every_slot_is_usable_and_no_more"),
     },
     Defect {
         name: "R1d",
