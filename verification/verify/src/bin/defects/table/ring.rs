@@ -161,18 +161,6 @@ pub(super) const DEFECTS: &[Defect] = &[
         ),
     },
     Defect {
-        name: "A5b",
-        removed: "the poison of a bytes ring: the next legal length is believed",
-        file: "ring/src/bytes/consumer.rs",
-        find: "        self.bound = 0;",
-        replacement: "",
-        test: test(
-            "ring",
-            File("bytes"),
-            "consumer_refuses_every_illegal_length_and_stays_so",
-        ),
-    },
-    Defect {
         name: "A6a",
         removed: "the bound that every bit pattern is a value",
         file: "ring/src/plain.rs",
