@@ -225,7 +225,10 @@ fn name_without_a_file_is_not_seen_from_another_network_namespace() {
     server.signal(Signal::SIGTERM);
     let ended = server.end();
     let last = ended.stderr.lines().last();
-    assert_eq!(last, Some("SIGTERM: served 2 clients, 1 at a time, 400 messages"));
+    assert_eq!(
+        last,
+        Some("SIGTERM: served 2 clients, 1 at a time, 400 messages")
+    );
 }
 
 #[test]
@@ -256,7 +259,10 @@ fn server_in_namespaces_of_its_own_knows_no_process_number_of_a_client_outside()
     let named = format!("is `memenpsf connect`: user {USER}, a process of another namespace\n");
     assert!(ended.stderr.contains(&named), "{}", ended.stderr);
     let last = ended.stderr.lines().last();
-    assert_eq!(last, Some("SIGTERM: served 1 clients, 1 at a time, 200 messages"));
+    assert_eq!(
+        last,
+        Some("SIGTERM: served 1 clients, 1 at a time, 200 messages")
+    );
     assert!(!socket.exists());
 }
 
