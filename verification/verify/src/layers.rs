@@ -254,9 +254,9 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "fuzz",
-        checks: "the fuzz targets, for 20 seconds each (ten minutes with --deep)",
+        checks: "the fuzz targets, for 10 seconds each (ten minutes with --deep)",
         steps: &[
-            fuzz(&["run", "--package=memenpsf-verify", "--bin=fuzz", "--", "20"]).quick(),
+            fuzz(&["run", "--package=memenpsf-verify", "--bin=fuzz", "--", "10"]).quick(),
             fuzz(&[
                 "run",
                 "--package=memenpsf-verify",
