@@ -344,6 +344,11 @@ fn attack(
                     (Ok(count), None) => {
                         assert_eq!(moved, count as u64);
                         assert!(count <= capacity);
+                        // A batch that has moved something before it met the lie
+                        // returns that, and tells the lie from the next call on.
+                        if count > 0 {
+                            found = handle.violation();
+                        }
                     }
                     (Err(violation), None) => {
                         assert_eq!(moved, 0);
