@@ -219,12 +219,9 @@ impl<T: Plain> Consumer<T> {
         either!(self, ring => ring.pop())
     }
 
-    /// Pops as many elements as there are, at most `max` and at most one ring of
-    /// them, appends them to `values`, and returns how many they were.
+    /// Pops as many elements as there are, at most `max`, appends them to `values`,
+    /// and returns how many they were: at most one ring of them.
     pub(crate) fn pop_into(&mut self, values: &mut Vec<T>, max: usize) -> Result<usize, Violation> {
-        // PEER: a packed ring goes on while there are lines, and a producer that does
-        // not wait for room might never stop.
-        let max = max.min(Inbound::capacity(self));
         either!(self, ring => ring.pop_into(values, max))
     }
 
