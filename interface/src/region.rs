@@ -25,8 +25,7 @@
 //!   length and allocation were found good, in this order; so no access to it can
 //!   raise a signal.
 //! - I4. A peer's region is mapped without permission to write. Pointers into it
-//!   are `*const`, and the only reference that is ever made is to one `AtomicU64`
-//!   at a time, which claims nothing about its value.
+//!   are `*const`, and no reference is ever made.
 //! - I5. Neither mapping is inherited by a fork, and no descriptor by an exec.
 //!
 //! # Memory ordering
@@ -50,8 +49,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use memenpsf_ring::memory::copy_out;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl};
@@ -283,24 +282,15 @@ impl PeerRegion {
         Ok(region)
     }
 
-    /// Copies the header, each word with one load. To be replaced by
-    /// `memenpsf_ring::memory::copy_out`.
+    /// Copies the header into private memory, each byte fetched once.
     fn copy_header(&self) -> [u8; HEADER_LEN] {
         let mut header = [0; HEADER_LEN];
-        let words = block(&self.map, 0).cast::<AtomicU64>();
-        for (index, bytes) in header.chunks_exact_mut(size_of::<u64>()).enumerate() {
-            // SAFETY: `index` is below HEADER_LEN / 8, and the mapping holds a header
-            // (I1).
-            let word = unsafe { words.add(index) };
-            // SAFETY: the mapping begins at a page, so the word is aligned; it lives
-            // as long as `self`, and other processes' writes are what an atomic
-            // allows for (I4).
-            let word = unsafe { word.as_ref() };
-            // PEER: loaded once; Header::check bounds the copy (I3). Relaxed: the
-            // mapping is read-only (B2), and the socket has ordered it.
-            let value = word.load(Ordering::Relaxed);
-            bytes.copy_from_slice(&value.to_ne_bytes());
-        }
+        let (from, to) = (block(&self.map, 0).as_ptr(), header.as_mut_ptr());
+        // PEER: fetched once; Header::check bounds the copy (I3). No ordering: the
+        // socket has ordered it.
+        // SAFETY: the mapping begins with a header (I1), which may change meanwhile;
+        // the array is that long.
+        unsafe { copy_out(from, to, HEADER_LEN) };
         header
     }
 
