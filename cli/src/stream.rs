@@ -149,15 +149,14 @@ pub(crate) fn send(arguments: &SendArguments) -> Result<(), Failure> {
     let bar = progress(&input, length(&input));
     loop {
         await_input(&mut interface, &input)?;
-        let mut room = loop {
-            match interface.reserve(CHUNK) {
-                Err(ByteXmitError::Full) => await_room(&mut interface)?,
-                Err(error) => return Err(Failure::transmission(NOT_SENT, error)),
-                // Asked for again outside the loop, which cannot return what it borrows.
-                Ok(_) => break interface.reserve(CHUNK),
+        let mut room = match interface.reserve(CHUNK) {
+            Ok(room) => room,
+            Err(ByteXmitError::Full) => {
+                await_room(&mut interface)?;
+                continue;
             }
-        }
-        .map_err(|error| Failure::transmission(NOT_SENT, error))?;
+            Err(error) => return Err(Failure::transmission(NOT_SENT, error)),
+        };
         // From the kernel into the ring.
         match input.read(room.as_mut_slice()) {
             Ok(0) => break,

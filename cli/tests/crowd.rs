@@ -10,11 +10,11 @@ mod common;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::service::Service;
 use common::{Running, memenpsf, until};
 use nix::sys::signal::Signal;
 
@@ -25,17 +25,8 @@ const MESSAGES: &str = "300";
 /// How long one of them is stopped, at least.
 const STOPPED: Duration = Duration::from_secs(2);
 
-/// A server and the path of its socket, in a folder of their own.
-fn serve() -> (Running, String, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("socket").to_str().unwrap().to_string();
-    let server = Running::start(&mut memenpsf(&["serve", &socket]));
-    until(|| Path::new(&socket).exists());
-    (server, socket, folder)
-}
-
-fn connect(socket: &str, messages: &str) -> Running {
-    Running::start(&mut memenpsf(&["connect", socket, "--messages", messages]))
+fn connect(service: &Service, messages: &str) -> Running {
+    service.connect(&["--messages", messages])
 }
 
 /// Waits for a client, which has found every message right, and returns the 99th
@@ -50,9 +41,9 @@ fn p99(client: Running) -> f64 {
 
 /// Starts so many clients that do not end by themselves, and waits until all of them
 /// are at work.
-fn endless(socket: &str, count: usize) -> Vec<Running> {
+fn endless(service: &Service, count: usize) -> Vec<Running> {
     let crowd: Vec<_> = (0..count)
-        .map(|_| connect(socket, "1000000000000"))
+        .map(|_| connect(service, "1000000000000"))
         .collect();
     for client in &crowd {
         let stat = stat(client);
@@ -74,16 +65,16 @@ fn is_stopped(client: &Running) -> bool {
 
 #[test]
 fn stopped_client_of_64_delays_nobody() {
-    let (server, socket, _folder) = serve();
+    let service = Service::start(&[]);
     // The others of the 64 at work, and one that is measured.
-    let mut crowd = endless(&socket, CLIENTS - 1);
-    let before = p99(connect(&socket, MESSAGES));
+    let mut crowd = endless(&service, CLIENTS - 1);
+    let before = p99(connect(&service, MESSAGES));
 
     let stopped = crowd.pop().unwrap();
     stopped.signal(Signal::SIGSTOP);
     let began = Instant::now();
     until(|| is_stopped(&stopped));
-    let during = p99(connect(&socket, MESSAGES));
+    let during = p99(connect(&service, MESSAGES));
     thread::sleep(STOPPED.saturating_sub(began.elapsed()));
     let lasted = began.elapsed();
     // All others have gone on, and it is still where it was.
@@ -100,9 +91,7 @@ fn stopped_client_of_64_delays_nobody() {
     interrupt(stopped);
     crowd.into_iter().for_each(interrupt);
 
-    server.signal(Signal::SIGTERM);
-    let ended = server.end();
-    assert!(ended.status.success(), "{ended:?}");
+    let ended = service.end();
     let last = ended.stderr.lines().last().unwrap();
     assert!(last.contains(&format!(" {CLIENTS} at a time")), "{last}");
     println!("evidence: {CLIENTS} clients at once, every message checked");
@@ -129,7 +118,8 @@ fn ticks(stat: &str) -> u64 {
 
 #[test]
 fn nobody_who_waits_uses_the_processor() {
-    let (server, socket, folder) = serve();
+    let service = Service::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe").to_str().unwrap().to_string();
     let mut receiver = Running::start(&mut memenpsf(&["recv", &pipe]));
     let wait = ["send", &pipe, "--wait", "60"];
@@ -139,8 +129,8 @@ fn nobody_who_waits_uses_the_processor() {
     input.write_all(b"x").unwrap();
     let mut output = receiver.0.stdout.take().unwrap();
     output.read_exact(&mut [0]).unwrap();
-    let idle = [&server, &receiver, &sender];
-    let stats = idle.map(|running| format!("/proc/{}/stat", running.0.id()));
+    let idle = [&service.server, &receiver, &sender];
+    let stats = idle.map(stat);
     // The last spin before they sleep.
     thread::sleep(Duration::from_millis(100));
 
@@ -156,7 +146,7 @@ fn nobody_who_waits_uses_the_processor() {
     println!("evidence: {used} clock ticks in 3 s of an idle server and two sleeping endpoints");
 
     // The control: one who does something is seen.
-    let client = connect(&socket, "1000000000000");
+    let client = connect(&service, "1000000000000");
     let busy = stat(&client);
     until(|| ticks(&busy) > 10);
     drop(input);
