@@ -272,7 +272,6 @@ pub(crate) const LAYERS: &[Layer] = &[
         checks: "lines of ring, fdpass and interface that tests run (--deep)",
         steps: &[
             // A build of its own, with counters.
-            Step::cargo(&["test", "--package=memenpsf-verify", "--bin=coverage"]).quick(),
             Step::cargo(COVERAGE).deep(),
         ],
     },

@@ -125,6 +125,9 @@ impl Runner {
         let steps: Vec<_> = (layer.steps.iter())
             .filter(|step| step.takes_part(self.deep))
             .collect();
+        if steps.is_empty() {
+            evidence.skipped.push("takes part with --deep only".to_owned());
+        }
         for (index, step) in steps.iter().enumerate() {
             progress.step(index + 1, steps.len(), &step.typed().to_string());
             let (ended, claims) = self.step(step, &mut log)?;
@@ -291,7 +294,9 @@ mod tests {
         };
         let outcome = runner.run(&layer, &mut Progress::new(false)).unwrap();
         let log = fs::read_to_string(root.join(&outcome.log)).unwrap();
-        assert!(log.starts_with("$ sh -c"), "{log}");
+        let typed = log.lines().filter(|line| line.starts_with("$ sh -c"));
+        let steps = steps.iter().filter(|step| step.takes_part(deep));
+        assert_eq!(typed.count(), steps.count(), "{log}");
         outcome
     }
 
@@ -372,6 +377,15 @@ mod tests {
             outcome(true, STEPS).evidence.counted,
             ["1 always", "1 deep"]
         );
+    }
+
+    #[test]
+    fn layer_of_deep_steps_alone_is_skipped_and_says_so() {
+        const STEPS: &[Step] = &[shell(&["-c", "echo evidence: 1 deep"]).deep()];
+        let shallow = outcome(false, STEPS);
+        assert_eq!(shallow.verdict, Verdict::Skipped);
+        assert_eq!(shallow.evidence.skipped, ["takes part with --deep only"]);
+        assert_eq!(outcome(true, STEPS).verdict, Verdict::Passed);
     }
 
     #[test]
