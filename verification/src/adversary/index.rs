@@ -145,6 +145,10 @@ impl World {
         assert_eq!(place % self.stride, 0, "offset {offset} is within a slot");
         let index = place / self.stride;
         assert!(index < self.capacity, "offset {offset} is out of bounds");
+        assert_eq!(
+            self.stores, 0,
+            "slot {index} is not ours once it is given away"
+        );
         self.accessed.push(index);
         place
     }

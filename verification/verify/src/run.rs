@@ -126,7 +126,9 @@ impl Runner {
             .filter(|step| step.takes_part(self.deep))
             .collect();
         if steps.is_empty() {
-            evidence.skipped.push("takes part with --deep only".to_owned());
+            evidence
+                .skipped
+                .push("takes part with --deep only".to_owned());
         }
         for (index, step) in steps.iter().enumerate() {
             progress.step(index + 1, steps.len(), &step.typed().to_string());
