@@ -93,6 +93,8 @@ fn now() -> u64 {
 
 /// A connection of either kind that carries numbered, checksummed messages.
 trait Link: Sized {
+    /// The most messages that the ring of a direction holds.
+    const ROOM: u64;
     fn connect(address: &Path) -> Self;
     fn start(place: &Place, role: &str) -> (Child, Self);
     /// Sends message `n`; `false` when the connection has ended.
@@ -101,8 +103,10 @@ trait Link: Sized {
     fn receive(&mut self, n: u64, timeout: Duration) -> Result<bool, RecvError>;
 }
 
+const CAPACITY: usize = 8;
+
 fn options() -> Options {
-    let options = Options::new().capacity(8).wait_for_server(HANG);
+    let options = Options::new().capacity(CAPACITY).wait_for_server(HANG);
     options.ring(Ring::Index)
 }
 
@@ -123,6 +127,8 @@ fn numbered(n: u64) -> Words {
 }
 
 impl Link for Interface<Words> {
+    const ROOM: u64 = CAPACITY as u64;
+
     fn connect(address: &Path) -> Self {
         Self::connect_with(address, &options()).unwrap()
     }
@@ -153,6 +159,8 @@ impl Link for Interface<Words> {
 struct Packed(Interface<Words>);
 
 impl Link for Packed {
+    const ROOM: u64 = CAPACITY as u64;
+
     fn connect(address: &Path) -> Self {
         let options = options().ring(Ring::Packed);
         Self(Interface::connect_with(address, &options).unwrap())
@@ -180,11 +188,17 @@ fn record(n: u64) -> Vec<u8> {
     all.flat_map(u64::to_le_bytes).collect()
 }
 
+/// Bytes of a ring of records.
+const STORAGE: usize = 512;
+
 fn byte_options() -> Options {
-    options().capacity(512).max_message(100)
+    options().capacity(STORAGE).max_message(100)
 }
 
 impl Link for ByteInterface {
+    /// A header and the shortest message.
+    const ROOM: u64 = STORAGE as u64 / 16;
+
     fn connect(address: &Path) -> Self {
         Self::connect_with(address, &byte_options()).unwrap()
     }
@@ -266,7 +280,7 @@ fn play<L: Link>(words: &[&str], address: &Path, note: Note) {
     let mut link = L::connect(address);
     match words[0] {
         "hold" => hold(&note),
-        "produce" | "consume" | "claim" | "garble" | "skip" => {
+        "produce" | "claim" | "garble" | "skip" | "consume" | "boast" | "deny" => {
             condemn(words[1], words[2].parse().unwrap(), note);
         }
         role => panic!("no such role: {role}"),
@@ -276,15 +290,20 @@ fn play<L: Link>(words: &[&str], address: &Path, note: Note) {
     }
     let note = Part::of_this_process().unwrap().note;
     for n in 0.. {
-        if words[0] == "consume" {
+        if matches!(words[0], "consume" | "boast" | "deny") {
             assert!(link.receive(n, HANG).unwrap());
         } else {
             pause(n);
             let skips = words[0] == "skip" && n >= LIE;
             assert!(link.send(n + u64::from(skips)));
         }
-        let claimed = u64::from(words[0] == "claim");
-        note.word().store(n + 1 + claimed, Ordering::Release);
+        let noted = match words[0] {
+            "claim" => n + 2,
+            "boast" => n + 1000,
+            "deny" => 0,
+            _ => n + 1,
+        };
+        note.word().store(noted, Ordering::Release);
     }
 }
 
@@ -377,8 +396,13 @@ fn died<L: Link>(place: &Place, role: &str, at: &str, round: u64, delay: &mut De
 }
 
 fn consumer_dies<L: Link>(place: &Place, at: &str, round: u64, delay: &mut Delay) {
+    left::<L>(place, "consume", at, round, delay);
+}
+
+/// Lets a consumer die, an honest one or a liar, and checks what it let in.
+fn left<L: Link>(place: &Place, role: &str, at: &str, round: u64, delay: &mut Delay) {
     let times = times(at, round);
-    let (mut child, mut link) = L::start(place, &format!("consume|{at}|{times}"));
+    let (mut child, mut link) = L::start(place, &format!("{role}|{at}|{times}"));
     let mut sent = 0;
     while link.send(sent) {
         sent += 1;
@@ -389,21 +413,53 @@ fn consumer_dies<L: Link>(place: &Place, at: &str, round: u64, delay: &mut Delay
     assert!(!link.send(sent), "the end stays");
     assert_eq!(link.receive(0, HANG), Err(GONE));
     until(|| child.is_dead().then_some(()));
-    assert!(note.word().load(Ordering::Acquire) <= sent);
+    // It has taken nothing that was not sent, and made room for nothing that it has
+    // not taken; one may be taken and not yet noted.
+    let noted = note.word().load(Ordering::Acquire);
+    assert!(
+        (noted..=noted + 1 + L::ROOM).contains(&sent),
+        "sent {sent}, and {noted} were taken"
+    );
 }
 
 /// The control of all the others: what they check is told from an honest producer by
-/// one note that is too high, one wrong bit, and one message that is left out.
+/// one note that is too high, one wrong bit, and one message that is left out; from
+/// an honest consumer by notes that are too high or too low.
 #[test]
-fn liar_is_told_from_an_honest_producer() {
+fn liar_is_told_from_an_honest_side() {
     let _watchdog = Watchdog::new();
-    let lies = liar_is_noticed::<Interface<Words>>()
-        + liar_is_noticed::<Packed>()
-        + liar_is_noticed::<ByteInterface>();
+    let lies = producers_lie_is_noticed::<Interface<Words>>()
+        + producers_lie_is_noticed::<Packed>()
+        + producers_lie_is_noticed::<ByteInterface>();
     println!("evidence: {lies} of {lies} lies of dying producers noticed");
+    let lies = consumers_lie_is_noticed::<Interface<Words>>()
+        + consumers_lie_is_noticed::<Packed>()
+        + consumers_lie_is_noticed::<ByteInterface>();
+    println!("evidence: {lies} of {lies} lies of dying consumers noticed");
 }
 
-fn liar_is_noticed<L: Link>() -> u64 {
+fn consumers_lie_is_noticed<L: Link>() -> u64 {
+    let place = Place::new();
+    let mut lies = 0;
+    for at in ["head: before", "head: after"] {
+        // So late that more were taken than fit.
+        let late = (0..).find(|&round| times(at, round) > L::ROOM + 3);
+        let die = |role| {
+            let mut delay = Delay::default();
+            left::<L>(&place, role, at, late.unwrap(), &mut delay);
+        };
+        die("consume");
+        for lie in ["boast", "deny"] {
+            let caught = catch_unwind(AssertUnwindSafe(|| die(lie))).unwrap_err();
+            let text: &String = caught.downcast_ref().unwrap();
+            assert!(text.contains(" were taken"), "{lie} at {at}: {text}");
+            lies += 1;
+        }
+    }
+    lies
+}
+
+fn producers_lie_is_noticed<L: Link>() -> u64 {
     let place = Place::new();
     let mut lies = 0;
     for at in ["push: begin", "tail: before", "tail: after"] {

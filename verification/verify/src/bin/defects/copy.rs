@@ -78,6 +78,24 @@ impl Copy {
         fs::write(&path, healthy)?;
         result.map(Some)
     }
+
+    /// Calls `act` while all `defects` are in the copy.
+    ///
+    /// # Errors
+    ///
+    /// What the system or `act` says, or the name of one that does not apply, beside
+    /// the others. The files are restored first.
+    pub(crate) fn with_all<R>(
+        &self,
+        defects: &[&Defect],
+        act: impl FnOnce() -> io::Result<R>,
+    ) -> io::Result<R> {
+        let Some((first, others)) = defects.split_first() else {
+            return act();
+        };
+        self.with(first, || self.with_all(others, act))?
+            .ok_or_else(|| io::Error::other(format!("{} does not apply", first.name)))
+    }
 }
 
 /// Removes what an earlier copy had below `folder` and this one has not.
@@ -135,5 +153,11 @@ mod tests {
             let seen = copy.with(&defect(ambiguous), || fs::read_to_string(&file));
             assert_eq!(seen.unwrap(), None);
         }
+        let (one, two) = (defect("one"), defect("two"));
+        let seen = copy.with_all(&[&one, &two], || fs::read_to_string(&file));
+        assert_eq!(seen.unwrap(), "three three");
+        let twice = copy.with_all(&[&two, &two], || Ok(()));
+        assert_eq!(twice.unwrap_err().to_string(), "A1a does not apply");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "one two");
     }
 }

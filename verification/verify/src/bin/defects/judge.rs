@@ -85,24 +85,31 @@ impl Judge {
 
     fn cargo(&self, limit: &str, arguments: &[String]) -> io::Result<Output> {
         // A test that hangs goes with all that it has started.
-        let mut command = Command::new("timeout");
+        let mut command = of_workspace("timeout", &self.root, &self.target);
         command
             .args(["--kill-after=5", limit, "cargo"])
             .args(arguments)
-            .current_dir(&self.root)
-            .env("CARGO_TARGET_DIR", &self.target)
             // What is built once for each run is not worth optimising; dependencies are.
-            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0")
-            .stdin(Stdio::null());
-        // What `cargo run` says of this program is not for other packages' builds.
-        for (name, _) in std::env::vars_os() {
-            let name = name.to_string_lossy();
-            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-                command.env_remove(name.as_ref());
-            }
-        }
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
         command.output()
     }
+}
+
+/// Returns the start of a command that builds the workspace at `root`.
+pub(crate) fn of_workspace(program: &str, root: &Path, target: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .current_dir(root)
+        .env("CARGO_TARGET_DIR", target)
+        .stdin(Stdio::null());
+    // What `cargo run` says of this program is not for other packages' builds.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name.as_ref());
+        }
+    }
+    command
 }
 
 /// Judges by how `timeout cargo test` has ended, and what it has said.

@@ -12,11 +12,14 @@
 //!   have those of their crates.
 //! - `copy`: the copy of the workspace.
 //! - `judge`: runs a test and says how it ended.
+//! - `cost`: measures what checks cost, with `--cost ROUNDS`.
 
 #![deny(unsafe_code)]
 
 #[cfg(not(loom))]
 mod copy;
+#[cfg(not(loom))]
+mod cost;
 #[cfg(not(loom))]
 mod judge;
 #[cfg(not(loom))]
@@ -32,6 +35,7 @@ mod command_line {
     use clap::Parser;
 
     use crate::copy::Copy;
+    use crate::cost;
     use crate::judge::{Judge, Verdict};
     use crate::table::{self, Defect};
 
@@ -44,11 +48,19 @@ mod command_line {
         /// Prints the table, and runs nothing.
         #[arg(long)]
         list: bool,
+        /// Measures instead, in so many rounds of half a minute each way, what a
+        /// transfer pays for the cures that the defects remove: by default the checks
+        /// of what a peer says in shared memory.
+        #[arg(long, value_name = "ROUNDS")]
+        cost: Option<usize>,
     }
 
     pub(super) fn run() -> io::Result<ExitCode> {
         let arguments = Arguments::parse();
-        let names = &arguments.names;
+        let mut names = arguments.names;
+        if names.is_empty() && arguments.cost.is_some() {
+            names.extend(cost::CHECKS.map(str::to_owned));
+        }
         let chosen: Vec<&Defect> = table::all()
             .filter(|defect| {
                 names.is_empty() || names.iter().any(|name| defect.name.starts_with(name))
@@ -64,16 +76,19 @@ mod command_line {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        apply(&chosen)
-    }
-
-    fn apply(chosen: &[&Defect]) -> io::Result<ExitCode> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let root = root.canonicalize()?;
         let folder = root.join("target/defects");
         let copy = Copy::make(&root, folder.join("source"))?;
-        let judge = Judge::new(copy.root(), &folder.join("target"));
+        let target = folder.join("target");
+        if let Some(rounds) = arguments.cost {
+            cost::measure(&copy, &target, &chosen, rounds)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        apply(&chosen, &copy, &Judge::new(copy.root(), &target))
+    }
 
+    fn apply(chosen: &[&Defect], copy: &Copy, judge: &Judge) -> io::Result<ExitCode> {
         let tests: BTreeSet<_> = chosen.iter().map(|defect| defect.test).collect();
         for test in &tests {
             match judge.run(*test)? {

@@ -405,7 +405,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         removed: "the drop of what is left in the ring",
         file: "ring/src/memory.rs",
         find: "        remains.drop_elements();\n    }\n}\n\n// SAFETY:\n// 1. One offset",
-        replacement: "        let _ = &mut remains;\n    }\n}\n\n// SAFETY:\n// 1. One offset",
+        replacement: "        core::mem::forget(remains);\n    }\n}\n\n// SAFETY:\n// 1. One offset",
         test: test(
             "ring",
             File("teardown"),
