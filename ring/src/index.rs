@@ -72,9 +72,11 @@ use crate::ordering::Orderings;
 use crate::plain::Plain;
 use crate::primitive::Ordering;
 
+mod chunk;
 mod consumer;
 mod producer;
 
+pub use chunk::{ReadChunk, WriteChunk};
 pub use consumer::Consumer;
 pub use producer::Producer;
 

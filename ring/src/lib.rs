@@ -63,7 +63,6 @@
 extern crate alloc;
 
 pub mod bytes;
-mod chunk;
 mod copy;
 mod error;
 #[cfg(not(all(feature = "fail-points", not(loom))))]
@@ -80,6 +79,6 @@ mod position;
 mod primitive;
 pub mod wake;
 
-pub use chunk::{ReadChunk, WriteChunk};
 pub use error::{ChunkError, LayoutError, PopError, PushError, RecordError, Violation};
+pub use index::{ReadChunk, WriteChunk};
 pub use plain::Plain;

@@ -6,8 +6,8 @@ use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 
+use super::chunk::ReadChunk;
 use super::{HEAD, TAIL, block_layout, checked_capacity, count, index, offsets, slot};
-use crate::chunk::ReadChunk;
 use crate::error::{ChunkError, LayoutError, PopError, Violation};
 use crate::fail_point;
 use crate::memory::{Heap, Memory, Split, slots_offset};
@@ -345,13 +345,13 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
     /// Moves past the next `taken` slots, whose elements the caller has taken.
     /// The next [`vacate`](Self::vacate) vacates them.
     #[inline(always)]
-    pub(crate) fn pass(&mut self, taken: usize) {
+    pub(super) fn pass(&mut self, taken: usize) {
         self.head = self.head.wrapping_add(taken as u64);
     }
 
     /// Vacates the slots that this handle has moved past.
     #[inline(always)]
-    pub(crate) fn vacate(&mut self) {
+    pub(super) fn vacate(&mut self) {
         // Release (P2): the slot reads happen before the producer's Acquire
         // load of the head in its refresh, and so before it overwrites them.
         // SAFETY: HEAD is a word of the own block.
@@ -360,19 +360,19 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
 
     /// Returns the own memory.
     #[inline(always)]
-    pub(crate) fn memory(&self) -> &M {
+    pub(super) fn memory(&self) -> &M {
         &self.memory
     }
 
     /// Returns the offset of the slot `ahead` of the head.
     #[inline(always)]
-    pub(crate) fn slot_ahead(&self, ahead: usize) -> usize {
+    pub(super) fn slot_ahead(&self, ahead: usize) -> usize {
         slot::<T, M>(self.head.wrapping_add(ahead as u64), self.capacity)
     }
 
     /// Returns how many slots lie between the head and the end of the array.
     #[cfg(not(loom))]
-    pub(crate) fn slots_to_end(&self) -> usize {
+    pub(super) fn slots_to_end(&self) -> usize {
         self.capacity() - index(self.head, self.capacity)
     }
 }

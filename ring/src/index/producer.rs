@@ -5,8 +5,8 @@ use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 
+use super::chunk::WriteChunk;
 use super::{HEAD, TAIL, block_layout, checked_capacity, count, index, offsets, slot};
-use crate::chunk::WriteChunk;
 use crate::error::{ChunkError, LayoutError, PushError, Violation};
 use crate::fail_point;
 use crate::memory::{Heap, Memory, slots_offset};
@@ -299,7 +299,7 @@ impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
 
     /// Publishes the next `filled` slots, which the caller has filled.
     #[inline(always)]
-    pub(crate) fn publish(&mut self, filled: usize) {
+    pub(super) fn publish(&mut self, filled: usize) {
         let tail = self.tail.wrapping_add(filled as u64);
         fail_point::reach("tail: before");
         // Release (P1): the slot writes happen before the consumer's Acquire
@@ -314,19 +314,19 @@ impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
 
     /// Returns the own memory.
     #[inline(always)]
-    pub(crate) fn memory(&self) -> &M {
+    pub(super) fn memory(&self) -> &M {
         &self.memory
     }
 
     /// Returns the offset of the slot `ahead` of the tail.
     #[inline(always)]
-    pub(crate) fn slot_ahead(&self, ahead: usize) -> usize {
+    pub(super) fn slot_ahead(&self, ahead: usize) -> usize {
         slot::<T, M>(self.tail.wrapping_add(ahead as u64), self.capacity)
     }
 
     /// Returns how many slots lie between the tail and the end of the array.
     #[cfg(not(loom))]
-    pub(crate) fn slots_to_end(&self) -> usize {
+    pub(super) fn slots_to_end(&self) -> usize {
         self.capacity() - index(self.tail, self.capacity)
     }
 }

@@ -21,7 +21,7 @@
 
 use core::fmt;
 
-use crate::index::{Consumer, Producer};
+use super::{Consumer, Producer};
 use crate::memory::Memory;
 use crate::ordering::Orderings;
 
@@ -47,7 +47,7 @@ pub struct WriteChunk<'a, T, M: Memory<T>, O: Orderings> {
 
 impl<'a, T, M: Memory<T>, O: Orderings> WriteChunk<'a, T, M, O> {
     /// Takes the next `len` slots of `producer`, which are vacant (C1).
-    pub(crate) fn new(producer: &'a mut Producer<T, M, O>, len: usize) -> Self {
+    pub(super) fn new(producer: &'a mut Producer<T, M, O>, len: usize) -> Self {
         Self {
             producer,
             len,
@@ -301,7 +301,7 @@ pub struct ReadChunk<'a, T, M: Memory<T>, O: Orderings> {
 
 impl<'a, T, M: Memory<T>, O: Orderings> ReadChunk<'a, T, M, O> {
     /// Takes the next `len` slots of `consumer`, which are published (C1).
-    pub(crate) fn new(consumer: &'a mut Consumer<T, M, O>, len: usize) -> Self {
+    pub(super) fn new(consumer: &'a mut Consumer<T, M, O>, len: usize) -> Self {
         Self {
             consumer,
             left: len,
