@@ -8,15 +8,16 @@
     reason = "an expectation that does not hold is a failed test"
 )]
 
-mod bytes_support;
+mod support;
 
 use std::collections::VecDeque;
 
-use bytes_support::{Forgetful, Random, low_byte, message, split_ring, split_ring_through};
 use memenpsf_ring::bytes::{self, Consumer, Producer, longest_message, producer_block};
 use memenpsf_ring::memory::{ByteMemory, Split};
 use memenpsf_ring::ordering::Shipped;
 use memenpsf_ring::{LayoutError, PopError, RecordError, Violation};
+use support::blocks::Blocks;
+use support::bytes::{Forgetful, Random, low_byte, message, split_ring, split_ring_through};
 
 /// Start positions: zero, at every kind of place of a line, at the end of the
 /// storage, and where the position's type wraps within a few records.
@@ -589,7 +590,7 @@ fn producer_refuses_every_illegal_head_and_stays_so() {
 /// A ring with `start` other than zero begins empty, whatever lies elsewhere.
 #[test]
 fn header_word_at_the_start_is_cleared() {
-    let blocks = bytes_support::Blocks::new(64, 24);
+    let blocks = Blocks::new(producer_block(64, 24).unwrap());
     blocks.set_word(16, 9);
     // SAFETY: the blocks outlive the handle, which is the only producer.
     let producer = unsafe { Producer::<_>::attach(blocks.producing(), 64, 24, 16) };

@@ -8,11 +8,10 @@
     reason = "an expectation that does not hold is a failed test"
 )]
 
-mod bytes_support;
+mod support;
 
 use std::collections::VecDeque;
 
-use bytes_support::{low_byte, split_ring};
 use memenpsf_ring::bytes::{self, Consumer, Producer, longest_message};
 use memenpsf_ring::memory::ByteMemory;
 use memenpsf_ring::ordering::Shipped;
@@ -20,6 +19,7 @@ use memenpsf_ring::{PopError, RecordError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
+use support::bytes::{low_byte, split_ring};
 
 /// One call of the API. Lengths beyond what fits are part of the test.
 #[derive(Debug, Clone)]

@@ -8,21 +8,17 @@
     reason = "an expectation that does not hold is a failed test"
 )]
 
-mod bytes_support;
 mod support;
 
-use std::fs::File;
-use std::ptr::NonNull;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use bytes_support::{message, split_ring};
 use memenpsf_ring::bytes::{self, Consumer, Producer, producer_block};
 use memenpsf_ring::memory::{ByteMemory, CONSUMER_BLOCK, Heap, Split};
 use memenpsf_ring::{PopError, RecordError};
-use memmap2::{MmapOptions, MmapRaw};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use support::Patience;
+use support::bytes::{message, split_ring};
+use support::region::Region;
 
 /// Capacities, longest messages, and how many messages pass through each. Small
 /// rings hand over at nearly every message, which costs a context switch where
@@ -160,26 +156,6 @@ fn messages_stream_through_regions() {
     }
 }
 
-/// One memfd, mapped by its owner and, read-only, by the peer.
-struct Region {
-    own: MmapRaw,
-    peer: MmapRaw,
-}
-
-impl Region {
-    fn new(size: usize) -> Self {
-        let file = File::from(memfd_create(c"ring", MFdFlags::MFD_CLOEXEC).expect("memfd_create"));
-        file.set_len(size as u64).expect("room for a small file");
-        let own = MmapOptions::new().map_raw(&file).expect("mmap");
-        let peer = MmapOptions::new().map_raw_read_only(&file).expect("mmap");
-        Self { own, peer }
-    }
-}
-
-fn start_of(mapping: &MmapRaw) -> NonNull<u8> {
-    NonNull::new(mapping.as_mut_ptr()).expect("a mapping is not null")
-}
-
 /// A store to the peer's mapping would end this process.
 #[test]
 fn messages_stream_through_mappings_that_are_read_only_for_the_peer() {
@@ -188,11 +164,11 @@ fn messages_stream_through_mappings_that_are_read_only_for_the_peer() {
         let consuming = Region::new(CONSUMER_BLOCK);
         // SAFETY: the mappings are page-aligned, zeroed, as large as the layout says
         // and outlive the handles, and each side writes only to its own.
-        let memory = unsafe { Split::new(start_of(&producing.own), start_of(&consuming.peer)) };
+        let memory = unsafe { Split::new(producing.own(), consuming.peer()) };
         // SAFETY: it is the only producer.
         let producer = unsafe { Producer::<_>::attach(memory, capacity, longest, 0) };
         // SAFETY: as above.
-        let memory = unsafe { Split::new(start_of(&consuming.own), start_of(&producing.peer)) };
+        let memory = unsafe { Split::new(consuming.own(), producing.peer()) };
         // SAFETY: it is the only consumer.
         let consumer = unsafe { Consumer::<_>::attach(memory, capacity, longest, 0) };
         let (mut producer, mut consumer) = (producer.unwrap(), consumer.unwrap());
@@ -214,11 +190,11 @@ fn large_elements_of_an_index_ring_arrive() {
     let producing = Region::new(index::producer_block::<Element>(4).unwrap().size());
     let consuming = Region::new(CONSUMER_BLOCK);
     // SAFETY: as above.
-    let memory = unsafe { Split::new(start_of(&producing.own), start_of(&consuming.peer)) };
+    let memory = unsafe { Split::new(producing.own(), consuming.peer()) };
     // SAFETY: as above.
     let producer = unsafe { index::Producer::<Element, _>::attach(memory, 4, 0) };
     // SAFETY: as above.
-    let memory = unsafe { Split::new(start_of(&consuming.own), start_of(&producing.peer)) };
+    let memory = unsafe { Split::new(consuming.own(), producing.peer()) };
     // SAFETY: as above.
     let consumer = unsafe { index::Consumer::<Element, _>::attach(memory, 4, 0) };
     let (mut producer, mut consumer) = (producer.unwrap(), consumer.unwrap());

@@ -11,14 +11,10 @@ mod support;
 
 use std::collections::VecDeque;
 
-use memenpsf_ring::index::{self, HeapRing, ring};
-use memenpsf_ring::ordering::Shipped;
+use memenpsf_ring::index::{self, ring};
 use memenpsf_ring::{LayoutError, PopError, PushError};
 use support::STARTS;
-
-fn ring_at<T>(capacity: usize, start: u64) -> HeapRing<T, Shipped> {
-    index::ring_at(capacity, start).expect("a legal capacity")
-}
+use support::index::ring_at;
 
 #[test]
 fn full_ring_rejects_push_and_gives_the_element_back() {

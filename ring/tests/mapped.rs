@@ -1,6 +1,5 @@
-//! The index ring over two memfds, each mapped twice: writable for its owner,
-//! read-only for the peer. A store, or an atomic access that the processor
-//! carries out as one, would be a fault.
+//! The index ring over mappings that are read-only for the peer: see the suite; and
+//! the control for both rings.
 
 #![cfg(not(loom))]
 #![allow(
@@ -9,138 +8,19 @@
     reason = "an expectation that does not hold is a failed test"
 )]
 
+#[path = "suite/mapped.rs"]
+mod suite;
 mod support;
 
 use std::ffi::c_int;
-use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
-use std::ptr::NonNull;
-use std::sync::atomic::AtomicBool;
-use std::thread;
 
-use memenpsf_ring::index::{self, Consumer, Producer};
-use memenpsf_ring::memory::{CONSUMER_BLOCK, Split};
-use memenpsf_ring::{Plain, PopError, PushError};
-use memmap2::{MmapOptions, MmapRaw};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use support::Patience;
+use memenpsf_ring::memory::CONSUMER_BLOCK;
+use support::index as subject;
+use support::region::Region;
 
-/// One memfd, mapped by its owner and by the peer.
-struct Region {
-    own: MmapRaw,
-    peer: MmapRaw,
-}
-
-impl Region {
-    fn new(size: usize) -> Self {
-        let file = File::from(memfd_create(c"ring", MFdFlags::MFD_CLOEXEC).expect("memfd_create"));
-        file.set_len(size as u64).expect("room for a small file");
-        let own = MmapOptions::new().map_raw(&file).expect("mmap");
-        let peer = MmapOptions::new().map_raw_read_only(&file).expect("mmap");
-        Self { own, peer }
-    }
-
-    fn own(&self) -> NonNull<u8> {
-        NonNull::new(self.own.as_mut_ptr()).expect("a mapping is not null")
-    }
-
-    fn peer(&self) -> NonNull<u8> {
-        NonNull::new(self.peer.as_mut_ptr()).expect("a mapping is not null")
-    }
-}
-
-/// Runs `test` with both handles of a ring over two regions.
-fn with_ring<T: Plain>(
-    capacity: usize,
-    test: impl FnOnce(Producer<T, Split<T>>, Consumer<T, Split<T>>),
-) {
-    let block = index::producer_block::<T>(capacity).expect("a legal capacity");
-    let producing = Region::new(block.size());
-    let consuming = Region::new(CONSUMER_BLOCK);
-    // SAFETY: the mappings are page-aligned, zeroed, as large as the layout says
-    // and outlive the handles, and each side writes only to its own.
-    let memory = unsafe { Split::new(producing.own(), consuming.peer()) };
-    // SAFETY: it is the only producer.
-    let producer = unsafe { Producer::attach(memory, capacity, 0) };
-    // SAFETY: as above.
-    let memory = unsafe { Split::new(consuming.own(), producing.peer()) };
-    // SAFETY: it is the only consumer.
-    let consumer = unsafe { Consumer::attach(memory, capacity, 0) };
-    test(producer.expect("legal"), consumer.expect("legal"));
-}
-
-#[test]
-fn no_operation_writes_to_the_peers_region() {
-    fn every_operation<T: Plain + PartialEq + std::fmt::Debug>(value: T) {
-        with_ring::<T>(4, |mut producer, mut consumer| {
-            for _ in 0..9 {
-                assert_eq!(consumer.pop(), Err(PopError::Empty));
-                assert_eq!(consumer.peek(), Err(PopError::Empty));
-                assert!(consumer.is_empty());
-                assert_eq!(consumer.slots(), 0);
-                producer.push(value).unwrap();
-                assert_eq!(producer.push_slice(&[value]), Ok(1));
-                let mut chunk = producer.reserve(1).unwrap();
-                chunk.push(value).unwrap();
-                chunk.commit_all();
-                let mut chunk = producer.reserve(1).unwrap();
-                chunk.as_mut_slices().0[0] = value;
-                chunk.commit_all();
-                assert_eq!(producer.push(value), Err(PushError::Full(value)));
-                assert!(producer.is_full());
-                assert_eq!(producer.slots(), 0);
-                assert_eq!(consumer.slots(), 4);
-                assert_eq!(consumer.peek(), Ok(value));
-                assert_eq!(consumer.pop(), Ok(value));
-                let mut values = [value];
-                assert_eq!(consumer.pop_slice(&mut values), Ok(1));
-                let mut values = vec![];
-                assert_eq!(consumer.pop_into(&mut values, 1), Ok(1));
-                assert!(consumer.read_chunk(1).unwrap().all(|got| got == value));
-                assert!(producer.reserve(4).is_ok());
-            }
-        });
-    }
-    every_operation(7_u8);
-    every_operation(7_u16);
-    every_operation(7_u32);
-    every_operation(7_u64);
-    every_operation([7_u8; 40]);
-}
-
-#[test]
-fn elements_arrive_through_two_mappings() {
-    let failed = AtomicBool::new(false);
-    with_ring::<[u64; 3]>(8, |mut producer, mut consumer| {
-        thread::scope(|scope| {
-            let failed = &failed;
-            scope.spawn(move || {
-                let mut patience = Patience::new(failed);
-                for n in 0..100_000 {
-                    while producer.push([n, !n, n]).is_err() {
-                        patience.wait();
-                    }
-                    patience.renew();
-                }
-            });
-            let mut patience = Patience::new(failed);
-            for n in 0..100_000 {
-                let got = loop {
-                    match consumer.pop() {
-                        Ok(got) => break got,
-                        Err(PopError::Empty) => patience.wait(),
-                        Err(error) => panic!("{error}"),
-                    }
-                };
-                patience.renew();
-                assert_eq!(got, [n, !n, n]);
-            }
-        });
-    });
-}
-
-/// The control of the tests above: the mapping does stop a store.
+/// The control of the tests of the suite: the mapping does stop a store.
 #[test]
 fn a_store_to_the_peers_region_is_a_fault() {
     const CHILD: &str = "MEMENPSF_STORE_TO_PEER";

@@ -7,14 +7,14 @@
     reason = "an expectation that does not hold is a failed test"
 )]
 
-mod packed_support;
+mod support;
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
 
 use memenpsf_ring::packed::ring;
 use memenpsf_ring::{ChunkError, LayoutError, PopError, PushError};
-use packed_support::{ring_at, starts};
+use support::packed::{ring_at, starts};
 
 /// Fills and empties a ring of one capacity, so that it begins at every slot of
 /// its lines.

@@ -1,5 +1,5 @@
-//! The packed ring over two blocks, as two processes map them: layout, elements
-//! of every size, and a peer that breaks the rules.
+//! The packed ring over two blocks, as two processes map them: what the suite has,
+//! the layout, laps, and a producer that lies in its headers.
 
 #![cfg(not(loom))]
 #![allow(
@@ -8,15 +8,21 @@
     reason = "an expectation that does not hold is a failed test"
 )]
 
-mod packed_support;
+#[path = "suite/split.rs"]
+mod suite;
+mod support;
 
-use std::fmt::Debug;
-use std::ptr::NonNull;
+use memenpsf_ring::packed;
+use memenpsf_ring::{LayoutError, Plain, PopError, Violation};
+use suite::{assert_consumer_refuses, assert_refused};
+use support::blocks::Blocks;
+use support::packed::{self as subject, split_ring};
 
-use memenpsf_ring::memory::Split;
-use memenpsf_ring::packed::{self, Consumer, Producer};
-use memenpsf_ring::{ChunkError, LayoutError, Plain, PopError, PushError, Violation};
-use packed_support::{SplitConsumer, SplitProducer, split_ring, starts};
+/// Capacities that elements of every kind are sent through.
+const CAPACITIES: [usize; 3] = [1, 2, 9];
+/// The capacity for all that a peer may do wrong.
+const CAPACITY: usize = 9;
+const ILLEGAL_CAPACITIES: [usize; 3] = [0, usize::MAX, usize::MAX / 8];
 
 /// Elements of a line of `u64`.
 const SLOTS: u64 = 7;
@@ -25,64 +31,17 @@ fn header(lap: u32, count: u64) -> u64 {
     u64::from(lap) << 32 | count
 }
 
-/// Sends elements that `value` makes of a number, through full and empty rings.
-fn round_trip<T: Plain + PartialEq + Debug>(value: impl Fn(u64) -> T) {
-    for capacity in [1, 2, 9] {
-        for start in starts(capacity, size_of::<T>()) {
-            let (mut producer, mut consumer) = split_ring::<T>(capacity, start);
-            let (producer, consumer) = (&mut producer.handle, &mut consumer.handle);
-            for round in 0..20 {
-                let values: Vec<T> = (0..capacity as u64)
-                    .map(|n| value(round * 31 + n))
-                    .collect();
-                for &value in &values {
-                    assert_eq!(producer.push(value), Ok(()));
-                }
-                assert_eq!(producer.push(values[0]), Err(PushError::Full(values[0])));
-                for &value in &values {
-                    assert_eq!(consumer.peek(), Ok(value));
-                    assert_eq!(consumer.pop(), Ok(value));
-                }
-                assert_eq!(consumer.pop(), Err(PopError::Empty));
-
-                assert_eq!(producer.push_slice(&values), Ok(capacity));
-                let mut got = vec![value(0); capacity];
-                assert_eq!(consumer.pop_slice(&mut got), Ok(capacity));
-                assert_eq!(got, values);
-
-                let mut chunk = producer.reserve(capacity).unwrap();
-                for (slot, &value) in chunk.slices_mut().flatten().zip(&values) {
-                    *slot = value;
-                }
-                chunk.commit_all();
-                let got: Vec<T> = consumer.read_chunk(capacity).unwrap().collect();
-                assert_eq!(got, values);
-            }
-        }
+/// Lets the producer lie to a consumer that has seen nothing yet, in a ring of 1 that
+/// begins at 5.
+fn lie(blocks: &Blocks) -> Violation {
+    blocks.set_header(0, header(1, 7));
+    Violation::Line {
+        lap: 1,
+        count: 7,
+        expected: 1,
+        previous: 5,
+        most: 6,
     }
-}
-
-fn bytes<const N: usize>(n: u64) -> [u8; N] {
-    // No two neighbouring bytes are equal, nor the same byte of two elements.
-    let mut byte = n.to_le_bytes()[0].wrapping_mul(29);
-    [(); N].map(|()| {
-        byte = byte.wrapping_add(101);
-        byte
-    })
-}
-
-#[test]
-fn elements_of_every_size_from_0_to_56_bytes_arrive() {
-    macro_rules! sizes {
-        ($($size:literal)*) => { $(round_trip(bytes::<$size>);)* };
-    }
-    round_trip(|_| ());
-    sizes!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32);
-    sizes!(33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56);
-    round_trip(|n| n);
-    round_trip(|n| u32::from_le_bytes(bytes(n)));
-    round_trip(|n| u128::from(n) << 61 | 5);
-    round_trip(|n| n as f64);
 }
 
 #[test]
@@ -96,27 +55,27 @@ fn blocks_are_laid_out_as_the_tables_say() {
     let mut expected = vec![header(1, 7)];
     expected.extend((1..=7).map(|n| n * 0x0101));
     expected.extend([header(1, 1), 8 * 0x0101, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(blocks.bytes(), expected);
+    assert_eq!(blocks.words(), expected);
     for n in 1..=8 {
         assert_eq!(blocks.head(), n - 1);
         consumer.handle.pop().unwrap();
     }
     assert_eq!(blocks.head(), 8);
-    assert_eq!(blocks.bytes(), expected, "a consumer writes no line");
+    assert_eq!(blocks.words(), expected, "a consumer writes no line");
     // To the end of the second line and into lap 2.
     producer.handle.push_slice(&[9; 7]).unwrap();
     expected[8] = header(1, 7);
     expected[0] = header(2, 1);
     expected[10..].fill(9);
     expected[1] = 9;
-    assert_eq!(blocks.bytes(), expected);
+    assert_eq!(blocks.words(), expected);
 }
 
 #[test]
 fn u128_begins_at_its_alignment() {
     let (mut producer, _consumer) = split_ring::<u128>(4, 0);
     producer.handle.push_slice(&[1, 2, 3, 4]).unwrap();
-    let words = producer.blocks.bytes();
+    let words = producer.blocks.words();
     assert_eq!(words[..8], [header(1, 3), 0, 1, 0, 2, 0, 3, 0]);
     assert_eq!(words[8..12], [header(1, 1), 0, 4, 0]);
 }
@@ -137,32 +96,6 @@ fn laps_wrap_through_zero() {
         }
     }
     assert_eq!(consumer.handle.violation(), None);
-}
-
-/// Both sides refuse to attach for the reason for which there is no layout.
-fn assert_refused<T: Plain>(block: NonNull<u8>, peer: NonNull<u8>, capacity: usize) -> LayoutError {
-    let refusal = packed::producer_block::<T>(capacity).unwrap_err();
-    // SAFETY: nothing is accessed through it before the refusal.
-    let memory = unsafe { Split::<T>::new(block, peer) };
-    // SAFETY: as above.
-    let producer = unsafe { Producer::<T, _>::attach(memory, capacity, 0) };
-    assert_eq!(producer.err(), Some(refusal));
-    // SAFETY: as above.
-    let memory = unsafe { Split::<T>::new(peer, block) };
-    // SAFETY: as above.
-    let consumer = unsafe { Consumer::<T, _>::attach(memory, capacity, 0) };
-    assert_eq!(consumer.err(), Some(refusal));
-    refusal
-}
-
-#[test]
-fn wrong_capacities_are_refused_on_attach() {
-    let (producer, _consumer) = split_ring::<u64>(1, 0);
-    for capacity in [0, usize::MAX, usize::MAX / 8] {
-        let block = producer.blocks.producer_start();
-        let peer = producer.blocks.consumer_start();
-        assert_refused::<u64>(block, peer, capacity);
-    }
 }
 
 #[test]
@@ -189,7 +122,7 @@ fn elements_that_do_not_fit_are_refused_on_attach() {
 #[test]
 fn attaching_to_zeroed_memory_writes_nothing_but_zeros() {
     let (producer, _consumer) = split_ring::<u64>(30, 0);
-    assert!(producer.blocks.bytes().iter().all(|&word| word == 0));
+    assert!(producer.blocks.words().iter().all(|&word| word == 0));
     assert_eq!(producer.blocks.head(), 0);
 }
 
@@ -205,102 +138,6 @@ fn slices_of_a_chunk_are_those_of_its_lines() {
     chunk.commit(17);
     assert!(consumer.handle.read_chunk(17).unwrap().eq(0..17));
     assert!(consumer.handle.is_empty());
-}
-
-/// Every operation of a producer ends in `violation`, and none changes a byte.
-fn assert_producer_refuses(producer: &mut SplitProducer<u64>, violation: Violation) {
-    let before = producer.blocks.bytes();
-    let position = producer.handle.position();
-    for _ in 0..3 {
-        let handle = &mut producer.handle;
-        assert_eq!(handle.push(7), Err(PushError::Violation(7, violation)));
-        assert_eq!(handle.push_slice(&[7; 9]), Err(violation));
-        assert_eq!(handle.push_slice(&[7]), Err(violation));
-        assert_eq!(handle.push_slice(&[]), Err(violation));
-        for wanted in [0, 1, 4] {
-            let refused = handle.reserve(wanted).err();
-            assert_eq!(refused, Some(ChunkError::Violation(violation)));
-        }
-        assert_eq!(handle.slots(), 0);
-        assert!(handle.is_full());
-        assert_eq!(handle.violation(), Some(violation));
-        assert_eq!(handle.position(), position);
-    }
-    assert_eq!(producer.blocks.bytes(), before);
-}
-
-/// Every operation of a consumer ends in `violation`, and none moves the head.
-fn assert_consumer_refuses(consumer: &mut SplitConsumer<u64>, violation: Violation) {
-    let head = consumer.blocks.head();
-    let position = consumer.handle.position();
-    for _ in 0..3 {
-        let handle = &mut consumer.handle;
-        let refused = PopError::Violation(violation);
-        assert_eq!(handle.pop(), Err(refused));
-        assert_eq!(handle.peek(), Err(refused));
-        let mut values = [7; 9];
-        assert_eq!(handle.pop_slice(&mut values), Err(violation));
-        assert_eq!(handle.pop_slice(&mut values[..1]), Err(violation));
-        assert_eq!(handle.pop_slice(&mut []), Err(violation));
-        assert_eq!(values, [7; 9]);
-        for max in [0, 1, 9] {
-            let mut values = vec![];
-            assert_eq!(handle.pop_into(&mut values, max), Err(violation));
-            assert!(values.is_empty());
-        }
-        for wanted in [0, 1, 4] {
-            let refused = handle.read_chunk(wanted).err();
-            assert_eq!(refused, Some(ChunkError::Violation(violation)));
-        }
-        assert_eq!(handle.slots(), 0);
-        assert!(handle.is_empty());
-        assert_eq!(handle.violation(), Some(violation));
-        assert_eq!(handle.position(), position);
-    }
-    assert_eq!(consumer.blocks.head(), head);
-}
-
-/// Distances of a head from its last legal value that no legal value has, when
-/// `length` elements are in the ring.
-fn illegal_distances(length: u64) -> impl Iterator<Item = u64> {
-    let bits = (5..64).map(|bit| 1 << bit);
-    [length + 1, length + 2, u64::MAX, u64::MAX - 1, 1 << 63]
-        .into_iter()
-        .chain(bits)
-}
-
-#[test]
-fn head_ahead_of_the_tail_or_behind_the_last_is_a_sticky_violation() {
-    for start in starts(9, 8) {
-        for pushed in 0..=9_u64 {
-            for popped in 0..=pushed {
-                for distance in illegal_distances(pushed - popped) {
-                    let (mut producer, mut consumer) = split_ring::<u64>(9, start);
-                    for n in 0..pushed {
-                        producer.handle.push(n).unwrap();
-                    }
-                    for _ in 0..popped {
-                        consumer.handle.pop().unwrap();
-                    }
-                    // The producer learns the last legal head here.
-                    assert_eq!(producer.handle.slots() as u64, 9 - pushed + popped);
-                    let previous = start.wrapping_add(popped);
-                    let head = previous.wrapping_add(distance);
-                    producer.blocks.set_head(head);
-                    let violation = Violation::Head {
-                        head,
-                        previous,
-                        tail: start.wrapping_add(pushed),
-                    };
-                    assert_eq!(producer.handle.slots(), 0);
-                    assert_producer_refuses(&mut producer, violation);
-                    // Sticky even when the word is mended.
-                    producer.blocks.set_head(previous);
-                    assert_producer_refuses(&mut producer, violation);
-                }
-            }
-        }
-    }
 }
 
 /// Laps and counts around all legal ones, far away, and every single bit.
@@ -373,64 +210,6 @@ fn headers_are_believed_exactly_when_legal_and_violations_are_sticky() {
         }
     }
     assert!(believed > 1000 && refused > 10_000, "{believed} {refused}");
-}
-
-#[test]
-fn every_operation_reports_a_violation_that_it_is_the_first_to_see() {
-    type Produce = fn(&mut Producer<u64, Split<u64>>) -> Option<Violation>;
-    let produce: [Produce; 3] = [
-        |producer| match producer.push(7) {
-            Err(PushError::Violation(7, violation)) => Some(violation),
-            _ => None,
-        },
-        |producer| producer.push_slice(&[7]).err(),
-        |producer| match producer.reserve(1) {
-            Err(ChunkError::Violation(violation)) => Some(violation),
-            _ => None,
-        },
-    ];
-    for operation in produce {
-        let (mut producer, _consumer) = split_ring::<u64>(1, 5);
-        producer.handle.push(1).unwrap();
-        producer.blocks.set_head(7);
-        let violation = Violation::Head {
-            head: 7,
-            previous: 5,
-            tail: 6,
-        };
-        assert_eq!(operation(&mut producer.handle), Some(violation));
-        assert_producer_refuses(&mut producer, violation);
-    }
-    type Consume = fn(&mut Consumer<u64, Split<u64>>) -> Option<Violation>;
-    let consume: [Consume; 5] = [
-        |consumer| match consumer.pop() {
-            Err(PopError::Violation(violation)) => Some(violation),
-            _ => None,
-        },
-        |consumer| match consumer.peek() {
-            Err(PopError::Violation(violation)) => Some(violation),
-            _ => None,
-        },
-        |consumer| consumer.pop_slice(&mut [0]).err(),
-        |consumer| consumer.pop_into(&mut vec![], 1).err(),
-        |consumer| match consumer.read_chunk(1) {
-            Err(ChunkError::Violation(violation)) => Some(violation),
-            _ => None,
-        },
-    ];
-    for operation in consume {
-        let (_producer, mut consumer) = split_ring::<u64>(1, 5);
-        consumer.blocks.set_header(0, header(1, 7));
-        let violation = Violation::Line {
-            lap: 1,
-            count: 7,
-            expected: 1,
-            previous: 5,
-            most: 6,
-        };
-        assert_eq!(operation(&mut consumer.handle), Some(violation));
-        assert_consumer_refuses(&mut consumer, violation);
-    }
 }
 
 #[test]

@@ -1,20 +1,24 @@
-//! What the tests of the rings share: elements that count their drops, and two
-//! heap blocks that stand for the regions of two processes.
+//! What the tests of the rings share: elements that count their drops, patience, and
+//! below, memory that stands for the regions of two processes.
+//!
+//! [`index`] and [`packed`] offer the same names, so that the tests of the folder
+//! `suite` run over either: a test binary says which ring is its `subject`.
 
 #![allow(
     dead_code,
+    unused_imports,
     reason = "every test binary compiles this and none uses it all"
 )]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+pub(crate) mod blocks;
+pub(crate) mod bytes;
+pub(crate) mod index;
+pub(crate) mod packed;
+pub(crate) mod region;
 
-use memenpsf_ring::Plain;
-use memenpsf_ring::index::{self, Consumer, Producer};
-use memenpsf_ring::memory::{CONSUMER_BLOCK, LINE_PAIR, Split};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// Start positions that put the wrap of the position's type at the first, a
 /// middle and no step of a short test.
@@ -68,6 +72,15 @@ impl std::fmt::Debug for Counted {
     }
 }
 
+/// Panics when it is dropped, after it was counted, if the second field says so.
+pub(crate) struct Fragile(pub(crate) Counted, pub(crate) bool);
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        assert!(!self.1, "element {} panics in its drop", self.0.id);
+    }
+}
+
 /// Lets one of two streaming threads wait for the other, and gives up when the
 /// other has panicked or nothing moves any more, so that a ring that loses an
 /// element fails a test instead of hanging it.
@@ -110,152 +123,4 @@ impl Drop for Patience<'_> {
             self.failed.store(true, Ordering::Relaxed);
         }
     }
-}
-
-/// A zeroed block of memory, as a region is when it is made.
-struct Block {
-    start: NonNull<u8>,
-    layout: Layout,
-}
-
-// SAFETY: the block is memory and nothing else; who may access it is the matter
-// of the handles that are made over it.
-unsafe impl Send for Block {}
-// SAFETY: as above.
-unsafe impl Sync for Block {}
-
-impl Block {
-    fn new(size: usize) -> Self {
-        let layout = Layout::from_size_align(size, LINE_PAIR).expect("a small block");
-        assert!(size > 0);
-        // SAFETY: the size is above zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else {
-            handle_alloc_error(layout);
-        };
-        Self { start, layout }
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        // SAFETY: `new` made it with this layout.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
-    }
-}
-
-/// The two blocks of one ring.
-#[derive(Clone)]
-pub(crate) struct Blocks {
-    producer: Arc<Block>,
-    consumer: Arc<Block>,
-}
-
-impl Blocks {
-    /// Makes the blocks of a ring of `capacity` elements.
-    pub(crate) fn new<T: Plain>(capacity: usize) -> Self {
-        let producer = index::producer_block::<T>(capacity).expect("a legal capacity");
-        Self {
-            producer: Arc::new(Block::new(producer.size())),
-            consumer: Arc::new(Block::new(CONSUMER_BLOCK)),
-        }
-    }
-
-    /// Returns the start of the producer block.
-    pub(crate) fn producer_start(&self) -> NonNull<u8> {
-        self.producer.start
-    }
-
-    /// Returns the start of the consumer block.
-    pub(crate) fn consumer_start(&self) -> NonNull<u8> {
-        self.consumer.start
-    }
-
-    /// Sets the tail, as a hostile producer does.
-    pub(crate) fn set_tail(&self, tail: u64) {
-        // SAFETY: the tail is the first word of the block.
-        unsafe { self.producer.start.cast::<AtomicU64>().as_ref() }.store(tail, Ordering::Release);
-    }
-
-    /// Sets the head, as a hostile consumer does.
-    pub(crate) fn set_head(&self, head: u64) {
-        // SAFETY: the head is the first word of the block.
-        unsafe { self.consumer.start.cast::<AtomicU64>().as_ref() }.store(head, Ordering::Release);
-    }
-
-    /// Returns the tail that is published.
-    pub(crate) fn tail(&self) -> u64 {
-        // SAFETY: the tail is the first word of the block.
-        unsafe { self.producer.start.cast::<AtomicU64>().as_ref() }.load(Ordering::Acquire)
-    }
-
-    /// Returns the head that is published.
-    pub(crate) fn head(&self) -> u64 {
-        // SAFETY: the head is the first word of the block.
-        unsafe { self.consumer.start.cast::<AtomicU64>().as_ref() }.load(Ordering::Acquire)
-    }
-
-    /// Overwrites byte `offset` behind the padding of the producer block.
-    pub(crate) fn set_slot_byte(&self, offset: usize, value: u8) {
-        assert!(LINE_PAIR + offset < self.producer.layout.size());
-        // SAFETY: within the block by the assertion.
-        let byte = unsafe { self.producer.start.add(LINE_PAIR + offset) };
-        // SAFETY: tests call this while no handle runs.
-        unsafe { byte.write(value) };
-    }
-
-    /// Returns a copy of all slots.
-    pub(crate) fn slots(&self) -> Vec<u8> {
-        let size = self.producer.layout.size();
-        (LINE_PAIR..size)
-            .map(|offset| {
-                // SAFETY: within the block.
-                let byte = unsafe { self.producer.start.add(offset) };
-                // SAFETY: tests call this while no handle runs.
-                unsafe { byte.read() }
-            })
-            .collect()
-    }
-}
-
-/// A producer over two blocks, which it keeps alive.
-pub(crate) struct SplitProducer<T: Plain> {
-    pub(crate) handle: Producer<T, Split<T>>,
-    /// Dropped after the handle.
-    pub(crate) blocks: Blocks,
-}
-
-/// A consumer over two blocks, which it keeps alive.
-pub(crate) struct SplitConsumer<T: Plain> {
-    pub(crate) handle: Consumer<T, Split<T>>,
-    /// Dropped after the handle.
-    pub(crate) blocks: Blocks,
-}
-
-/// Makes both handles of a ring over two blocks.
-pub(crate) fn split_ring<T: Plain>(
-    capacity: usize,
-    start: u64,
-) -> (SplitProducer<T>, SplitConsumer<T>) {
-    let blocks = Blocks::new::<T>(capacity);
-    let (ours, theirs) = (blocks.producer.start, blocks.consumer.start);
-    // SAFETY: the blocks are zeroed, aligned, as large as the layout says and
-    // outlive the handle.
-    let memory = unsafe { Split::new(ours, theirs) };
-    // SAFETY: it is the only producer.
-    let producer = unsafe { Producer::attach(memory, capacity, start) };
-    // SAFETY: as above.
-    let memory = unsafe { Split::new(theirs, ours) };
-    // SAFETY: it is the only consumer.
-    let consumer = unsafe { Consumer::attach(memory, capacity, start) };
-    (
-        SplitProducer {
-            handle: producer.expect("a legal capacity"),
-            blocks: blocks.clone(),
-        },
-        SplitConsumer {
-            handle: consumer.expect("a legal capacity"),
-            blocks,
-        },
-    )
 }

@@ -134,6 +134,13 @@ mod tests {
             .collect()
     }
 
+    /// The files of modules that lie elsewhere than their names say.
+    fn paths(source: &str) -> impl Iterator<Item = &str> {
+        source
+            .lines()
+            .filter_map(|line| line.strip_prefix("#[path = \"")?.strip_suffix("\"]"))
+    }
+
     /// A change of the source changes the table with it.
     #[test]
     fn every_defect_applies_and_its_test_exists() {
@@ -150,7 +157,13 @@ mod tests {
             assert!(entry == "R1" || entries.contains(entry), "{name}");
             assert!(defect.seed(&read(defect.file)).is_some(), "{name}");
             if let Kind::File(file) = defect.test.kind {
-                let tests = read(&format!("{}/tests/{file}.rs", defect.test.folder));
+                let folder = format!("{}/tests", defect.test.folder);
+                let mut tests = read(&format!("{folder}/{file}.rs"));
+                // With the tests that it shares with other files.
+                let shared: String = paths(&tests)
+                    .map(|path| read(&format!("{folder}/{path}")))
+                    .collect();
+                tests += &shared;
                 let test = format!("fn {}(", defect.test.filter);
                 assert!(tests.contains(&test), "{name}: {test}");
             }

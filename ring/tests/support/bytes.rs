@@ -1,124 +1,15 @@
-//! What the tests of the bytes ring share: two heap blocks that stand for the
-//! regions of two processes, a memory that leaves the terminator out, and numbers
-//! that look random.
+//! What the tests of the bytes ring share: a ring over two blocks, a memory that
+//! leaves the terminator out, and numbers that look random.
 
-#![allow(
-    dead_code,
-    reason = "every test binary compiles this and none uses it all"
-)]
-
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use memenpsf_ring::bytes::{Consumer, Producer, producer_block};
-use memenpsf_ring::memory::{ByteMemory, CONSUMER_BLOCK, Memory, Split};
+use memenpsf_ring::memory::{ByteMemory, Memory, Split};
 
-/// A zeroed block of memory, as a region is when it is made.
-struct Block {
-    start: NonNull<u8>,
-    layout: Layout,
-}
+use super::blocks::{Blocks, Over, over};
 
-// SAFETY: the block is memory and nothing else; who may access it is the matter of
-// the handles that are made over it.
-unsafe impl Send for Block {}
-// SAFETY: as above.
-unsafe impl Sync for Block {}
-
-impl Block {
-    fn new(layout: Layout) -> Self {
-        assert!(layout.size() > 0);
-        // SAFETY: the size is above zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else {
-            handle_alloc_error(layout);
-        };
-        Self { start, layout }
-    }
-
-    fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset + 8 <= self.layout.size());
-        // SAFETY: within the block by the assertion.
-        let word = unsafe { self.start.add(offset) };
-        // SAFETY: aligned, and alive as long as `self`; tests call this while no
-        // handle runs.
-        unsafe { word.cast().as_ref() }
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        // SAFETY: `new` made it with this layout.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
-    }
-}
-
-/// The two blocks of one ring.
-#[derive(Clone)]
-pub(crate) struct Blocks {
-    producer: Arc<Block>,
-    consumer: Arc<Block>,
-}
-
-impl Blocks {
-    pub(crate) fn new(capacity: usize, longest: usize) -> Self {
-        let producer = producer_block(capacity, longest).expect("a legal shape");
-        let consumer = Layout::from_size_align(CONSUMER_BLOCK, 128).expect("a small block");
-        Self {
-            producer: Arc::new(Block::new(producer)),
-            consumer: Arc::new(Block::new(consumer)),
-        }
-    }
-
-    /// Sets the word of the storage at `offset`, as a hostile producer does.
-    pub(crate) fn set_word(&self, offset: usize, value: u64) {
-        self.producer.word(offset).store(value, Ordering::Release);
-    }
-
-    /// Returns the word of the storage at `offset`.
-    pub(crate) fn word(&self, offset: usize) -> u64 {
-        self.producer.word(offset).load(Ordering::Acquire)
-    }
-
-    /// Sets the head, as a hostile consumer does.
-    pub(crate) fn set_head(&self, head: u64) {
-        self.consumer.word(0).store(head, Ordering::Release);
-    }
-
-    /// Returns the head that is published.
-    pub(crate) fn head(&self) -> u64 {
-        self.consumer.word(0).load(Ordering::Acquire)
-    }
-
-    /// The producer's view.
-    pub(crate) fn producing(&self) -> Split<u64> {
-        // SAFETY: the blocks are zeroed, aligned, as large as the layout says; those
-        // who call this keep them alive.
-        unsafe { Split::new(self.producer.start, self.consumer.start) }
-    }
-
-    /// The consumer's view.
-    pub(crate) fn consuming(&self) -> Split<u64> {
-        // SAFETY: as above.
-        unsafe { Split::new(self.consumer.start, self.producer.start) }
-    }
-}
-
-/// A producer over two blocks, which it keeps alive.
-pub(crate) struct SplitProducer<M: ByteMemory = Split<u64>> {
-    pub(crate) handle: Producer<M>,
-    /// Dropped after the handle.
-    pub(crate) blocks: Blocks,
-}
-
-/// A consumer over two blocks, which it keeps alive.
-pub(crate) struct SplitConsumer {
-    pub(crate) handle: Consumer<Split<u64>>,
-    /// Dropped after the handle.
-    pub(crate) blocks: Blocks,
-}
+pub(crate) type SplitProducer<M = Split<u64>> = Over<Producer<M>>;
+pub(crate) type SplitConsumer = Over<Consumer<Split<u64>>>;
 
 /// Makes both handles of a ring over two blocks; `wrap` has its way with the
 /// producer's memory.
@@ -128,20 +19,15 @@ pub(crate) fn split_ring_through<M: ByteMemory>(
     start: u64,
     wrap: impl FnOnce(Split<u64>) -> M,
 ) -> (SplitProducer<M>, SplitConsumer) {
-    let blocks = Blocks::new(capacity, longest);
+    let blocks = Blocks::new(producer_block(capacity, longest).expect("a legal shape"));
     // SAFETY: it is the only producer.
     let producer = unsafe { Producer::attach(wrap(blocks.producing()), capacity, longest, start) };
     // SAFETY: it is the only consumer.
     let consumer = unsafe { Consumer::attach(blocks.consuming(), capacity, longest, start) };
-    (
-        SplitProducer {
-            handle: producer.expect("a legal shape"),
-            blocks: blocks.clone(),
-        },
-        SplitConsumer {
-            handle: consumer.expect("a legal shape"),
-            blocks,
-        },
+    over(
+        blocks,
+        producer.expect("a legal shape"),
+        consumer.expect("a legal shape"),
     )
 }
 
