@@ -331,7 +331,7 @@ pub(super) const DEFECTS: &[Defect] = &[
     Defect {
         name: "R1f",
         removed: "the prefix: a partial commit publishes the whole chunk",
-        file: "ring/src/chunk.rs",
+        file: "ring/src/index/chunk.rs",
         find: "            self.producer.publish(count);",
         replacement: "            self.producer.publish(self.len);",
         test: test(
@@ -343,7 +343,7 @@ pub(super) const DEFECTS: &[Defect] = &[
     Defect {
         name: "R1g",
         removed: "the drop of elements behind a partial commit",
-        file: "ring/src/chunk.rs",
+        file: "ring/src/index/chunk.rs",
         find: "        self.discard_from(count);\n        self.written = 0;",
         replacement: "        self.written = 0;",
         test: test(
@@ -355,7 +355,7 @@ pub(super) const DEFECTS: &[Defect] = &[
     Defect {
         name: "R1h",
         removed: "the second try, when the drop of an element panics",
-        file: "ring/src/chunk.rs",
+        file: "ring/src/index/chunk.rs",
         find: "        Rest(self).0.discard_from(0);",
         replacement: "        self.discard_from(0);",
         test: test(
