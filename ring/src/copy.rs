@@ -86,6 +86,19 @@ pub unsafe fn copy_out(from: *const u8, to: *mut u8, len: usize) {
     unsafe { imp::copy(from, to, len) };
 }
 
+/// The same, for elements that lie one behind another and that the caller is about
+/// to look at: up to 1 KiB by 16 bytes and inlined.
+///
+/// # Safety
+///
+/// Those of [`copy_out`].
+#[cfg(not(loom))]
+#[inline(always)]
+pub(crate) unsafe fn copy_run(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller's obligations.
+    unsafe { imp::copy_run(from, to, len) };
+}
+
 /// Inline assembly. Its stores that are written in Rust take values out of
 /// registers, so the compiler may do with them as it likes.
 #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
@@ -98,6 +111,9 @@ mod x86_64 {
     /// From this length on a call of the wide copy pays. Below, the call and the
     /// look at the processor cost more than 32-byte loads save.
     const WIDE_FROM: usize = 129;
+    /// The same for a run that comes from another core's cache and is looked at next.
+    /// Measured with slices of 512 bytes: 32-byte loads take 1.0x to 1.4x as long.
+    const WIDE_RUN_FROM: usize = 1025;
     /// From here on `rep movsb` is 5 to 10 % ahead of the loop of 32-byte loads on
     /// AMD Zen 4; at 64 KiB they are equal, below the loop is ahead.
     const REP_FROM: usize = 128 << 10;
@@ -194,6 +210,20 @@ mod x86_64 {
     #[inline(always)]
     pub(super) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
         if len < WIDE_FROM {
+            // SAFETY: the caller's obligations.
+            unsafe { copy_by_16(from, to, len) };
+        } else {
+            // SAFETY: as above.
+            unsafe { copy_wide(from, to, len) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Those of [`super::copy_out`].
+    #[inline(always)]
+    pub(super) unsafe fn copy_run(from: *const u8, to: *mut u8, len: usize) {
+        if len < WIDE_RUN_FROM {
             // SAFETY: the caller's obligations.
             unsafe { copy_by_16(from, to, len) };
         } else {
@@ -463,6 +493,9 @@ mod words {
 
     const WORD: usize = size_of::<u64>();
 
+    #[cfg(all(not(loom), any(miri, not(target_arch = "x86_64"))))]
+    pub(super) use copy as copy_run;
+
     /// # Safety
     ///
     /// Those of [`super::copy_out`].
@@ -531,6 +564,10 @@ mod tests {
             ("copy_out", |from, to, len| {
                 // SAFETY: the caller's obligations.
                 unsafe { super::copy_out(from, to, len) }
+            }),
+            ("copy_run", |from, to, len| {
+                // SAFETY: the caller's obligations.
+                unsafe { super::copy_run(from, to, len) }
             }),
             ("words", super::words::copy),
         ];

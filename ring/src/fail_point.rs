@@ -17,7 +17,8 @@
 //! | `sleep: before`, `sleep: after` | either | around the store of the own waiting word |
 //!
 //! The commit of a packed line and of a record count as the tail's store: it is
-//! their only commit too. The elements of the bytes ring have no words.
+//! their only commit too. Only an element of up to 64 bytes that is pushed by itself
+//! has words.
 
 #[cfg(all(feature = "fail-points", not(loom)))]
 mod imp {

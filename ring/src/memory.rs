@@ -49,7 +49,12 @@ use core::marker::PhantomData;
 use core::mem::{MaybeUninit, align_of, size_of};
 use core::ptr::{self, NonNull};
 
+#[cfg(not(loom))]
+use zerocopy::IntoBytes;
+
 pub use crate::copy::copy_out;
+#[cfg(not(loom))]
+use crate::copy::copy_run;
 use crate::error::LayoutError;
 use crate::fail_point;
 use crate::plain::Plain;
@@ -108,6 +113,43 @@ pub unsafe trait Memory<T>: Sized {
     /// 2. Unless `T` is [`Plain`], it holds an element, and that element is not
     ///    read again.
     unsafe fn read(&self, slot: usize) -> T;
+
+    /// Writes `values` into as many own slots, the first of them at `slot`.
+    ///
+    /// # Safety
+    ///
+    /// 1. As of [`write`](Self::write), for slots that follow one another by
+    ///    [`STRIDE`](Self::STRIDE).
+    #[inline(always)]
+    unsafe fn write_run(&self, slot: usize, values: &[T])
+    where
+        T: Copy,
+    {
+        for (i, &value) in values.iter().enumerate() {
+            // SAFETY: the caller's obligation.
+            unsafe { self.write(slot + i * Self::STRIDE, value) };
+        }
+    }
+
+    /// Reads the elements of `count` slots, the first of them at `slot`, to `to`; the
+    /// caller owns what comes.
+    ///
+    /// # Safety
+    ///
+    /// 1. As of [`read`](Self::read), for slots that follow one another by
+    ///    [`STRIDE`](Self::STRIDE).
+    /// 2. `to` is valid for writes of `count` elements.
+    #[inline(always)]
+    unsafe fn read_run(&self, slot: usize, to: *mut T, count: usize) {
+        for i in 0..count {
+            // SAFETY: obligation 1.
+            let value = unsafe { self.read(slot + i * Self::STRIDE) };
+            // SAFETY: obligation 2.
+            let to = unsafe { to.add(i) };
+            // SAFETY: as above.
+            unsafe { to.write(value) };
+        }
+    }
 
     /// Takes back an element from the own slot at `slot`, before it was
     /// published.
@@ -609,7 +651,7 @@ impl<T: Plain> Split<T> {
 }
 
 // SAFETY:
-// 1. `read` and `write` of one offset reach the same bytes, by words of one size.
+// 1. What `read` and `write` do with one offset reaches the same bytes.
 // 2. `T` is plain.
 // 3. `abandon` is never true: the owner of the regions unmaps them.
 unsafe impl<T: Plain> Memory<T> for Split<T> {
@@ -642,9 +684,16 @@ unsafe impl<T: Plain> Memory<T> for Split<T> {
     unsafe fn write(&self, slot: usize, value: T) {
         // SAFETY: the caller's obligation.
         let slot = unsafe { self.own.add(slot) };
-        // SAFETY: `value` is as long as the slot, the slot is within the own
-        // block, and its alignment divides that of `T`'s size.
-        unsafe { store_words::<T>(slot.as_ptr(), (&raw const value).cast()) };
+        let from = (&raw const value).cast();
+        if size_of::<T>() <= WORDS_UP_TO || cfg!(loom) {
+            // SAFETY: `value` is as long as the slot, the slot is within the own
+            // block, and its alignment divides that of `T`'s size.
+            unsafe { store_words::<T>(slot.as_ptr(), from) };
+        } else {
+            // SAFETY: as above; written by this handle only (obligation 3 of `new`),
+            // and nobody in this process reads a vacant slot (I2).
+            unsafe { slot.as_ptr().copy_from_nonoverlapping(from, size_of::<T>()) };
+        }
     }
 
     #[inline(always)]
@@ -663,6 +712,30 @@ unsafe impl<T: Plain> Memory<T> for Split<T> {
         }
         // SAFETY: every byte was written, and `T: Plain` permits every pattern.
         unsafe { value.assume_init() }
+    }
+
+    // In the model a word of memory is the name of an object, so there elements go
+    // one by one.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    unsafe fn write_run(&self, slot: usize, values: &[T]) {
+        // SAFETY: the caller's obligation.
+        let slot = unsafe { self.own.add(slot) };
+        // SAFETY: the slots follow one another without a gap and are vacant: written by
+        // this handle only (obligation 3 of `new`), and nobody in this process reads
+        // them (I2).
+        unsafe { copy_in(slot.as_ptr(), values.as_bytes()) };
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    unsafe fn read_run(&self, slot: usize, to: *mut T, count: usize) {
+        // SAFETY: the caller's obligation.
+        let slot = unsafe { self.peer.add(slot) };
+        // PEER: each byte is loaded once, into the caller's memory.
+        // SAFETY: the slots follow one another without a gap, and `to` is as long;
+        // `T: Plain` permits every pattern.
+        unsafe { copy_run(slot.as_ptr(), to.cast(), count * size_of::<T>()) };
     }
 
     unsafe fn take_back(&self, slot: usize) -> T {
@@ -719,8 +792,8 @@ unsafe impl ByteMemory for Split<u64> {
     }
 }
 
-/// Largest element that is read by relaxed words, in bytes: measured, `copy_out`
-/// is level with them there and ahead by 1.4x to 3x beyond.
+/// Largest element that is moved by relaxed words when it is alone, in bytes:
+/// measured, `copy_out` is level with them there and ahead by 1.4x to 3x beyond.
 const WORDS_UP_TO: usize = 64;
 
 /// Largest power of two that divides the size of `T`, 8 at most: the size of

@@ -20,6 +20,30 @@ use memenpsf_ring::memory::CONSUMER_BLOCK;
 use support::index as subject;
 use support::region::Region;
 
+/// Elements of more than 64 bytes are not moved by words. Three at a time in a ring of
+/// four: slices begin at every slot, and wrap.
+#[test]
+fn large_elements_arrive_one_by_one_and_in_slices() {
+    suite::with_ring::<[u64; 40]>(4, |mut producer, mut consumer| {
+        let element = |n: u64| std::array::from_fn(|at| n * 100 + at as u64);
+        for n in (0..30).step_by(3) {
+            let pair = [element(n + 1), element(n + 2)];
+            producer.push(element(n)).unwrap();
+            assert_eq!(producer.push_slice(&pair), Ok(2));
+            assert_eq!(consumer.pop(), Ok(element(n)));
+            if n % 2 == 0 {
+                let mut values = [[0; 40]; 2];
+                assert_eq!(consumer.pop_slice(&mut values), Ok(2));
+                assert_eq!(values, pair);
+            } else {
+                let mut values = vec![];
+                assert_eq!(consumer.pop_into(&mut values, 9), Ok(2));
+                assert_eq!(values, pair);
+            }
+        }
+    });
+}
+
 /// The control of the tests of the suite: the mapping does stop a store.
 #[test]
 fn a_store_to_the_peers_region_is_a_fault() {

@@ -207,12 +207,10 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
         let index = index(self.head, self.capacity);
         let (first, second) = values[..taken].split_at_mut(taken.min(self.capacity() - index));
         for (from, run) in [(index, first), (0, second)] {
-            for (i, value) in run.iter_mut().enumerate() {
-                let slot = slots_offset::<T>() + (from + i) * M::STRIDE;
-                // SAFETY: `taken` slots from the head on are published (I4),
-                // and `pass` moves past them.
-                *value = unsafe { self.memory.read(slot) };
-            }
+            let slot = slots_offset::<T>() + from * M::STRIDE;
+            // SAFETY: `taken` slots from the head on are published (I4), and `pass`
+            // moves past them.
+            unsafe { self.memory.read_run(slot, run.as_mut_ptr(), run.len()) };
         }
         if taken > 0 {
             self.pass(taken);
@@ -247,12 +245,11 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
         let index = index(self.head, self.capacity);
         let first = taken.min(self.capacity() - index);
         for (from, run) in [(index, first), (0, taken - first)] {
-            for (i, value) in values.spare_capacity_mut()[..run].iter_mut().enumerate() {
-                let slot = slots_offset::<T>() + (from + i) * M::STRIDE;
-                // SAFETY: `taken` slots from the head on are published (I4),
-                // and `pass` moves past them.
-                value.write(unsafe { self.memory.read(slot) });
-            }
+            let to = values.spare_capacity_mut().as_mut_ptr().cast();
+            let slot = slots_offset::<T>() + from * M::STRIDE;
+            // SAFETY: `taken` slots from the head on are published (I4), and `pass`
+            // moves past them; the vector has room for as many.
+            unsafe { self.memory.read_run(slot, to, run) };
             let len = values.len() + run;
             // SAFETY: `run` elements behind the end have just been written.
             unsafe { values.set_len(len) };

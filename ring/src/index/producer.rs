@@ -218,11 +218,9 @@ impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
         // their beginning.
         let (first, second) = values[..fits].split_at(fits.min(self.capacity() - index));
         for (from, run) in [(index, first), (0, second)] {
-            for (i, &value) in run.iter().enumerate() {
-                let slot = slots_offset::<T>() + (from + i) * M::STRIDE;
-                // SAFETY: `fits` slots from the tail on are vacant (I4).
-                unsafe { self.memory.write(slot, value) };
-            }
+            let slot = slots_offset::<T>() + from * M::STRIDE;
+            // SAFETY: `fits` slots from the tail on are vacant (I4).
+            unsafe { self.memory.write_run(slot, run) };
         }
         if fits > 0 {
             self.publish(fits);

@@ -234,10 +234,9 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
         T: Copy,
     {
         self.pop_runs(values.len(), |memory, taken, slot, run| {
-            for (i, value) in values[taken..taken + run].iter_mut().enumerate() {
-                // SAFETY: `pop_runs` names slots that are published, once.
-                *value = unsafe { memory.read(slot + i * M::STRIDE) };
-            }
+            let to = values[taken..taken + run].as_mut_ptr();
+            // SAFETY: `pop_runs` names slots that are published, once.
+            unsafe { memory.read_run(slot, to, run) };
         })
     }
 
@@ -260,11 +259,10 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
     pub fn pop_into(&mut self, values: &mut Vec<T>, max: usize) -> Result<usize, Violation> {
         self.pop_runs(max, |memory, _, slot, run| {
             values.reserve(run);
-            let spare = &mut values.spare_capacity_mut()[..run];
-            for (i, value) in spare.iter_mut().enumerate() {
-                // SAFETY: `pop_runs` names slots that are published, once.
-                value.write(unsafe { memory.read(slot + i * M::STRIDE) });
-            }
+            let to = values.spare_capacity_mut().as_mut_ptr().cast();
+            // SAFETY: `pop_runs` names slots that are published, once, and the vector
+            // has room for as many.
+            unsafe { memory.read_run(slot, to, run) };
             let len = values.len() + run;
             // SAFETY: `run` elements behind the end have just been written.
             unsafe { values.set_len(len) };
@@ -323,7 +321,12 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
                 Err(_) => break,
             }
             let run = truncate(self.limit.wrapping_sub(self.head)).min(max - taken);
-            take(&self.memory, taken, self.slot(), run);
+            // A whole line has a length that the compiler knows.
+            if run == Lines::<T, M>::SLOTS {
+                take(&self.memory, taken, self.slot(), Lines::<T, M>::SLOTS);
+            } else {
+                take(&self.memory, taken, self.slot(), run);
+            }
             self.head = self.head.wrapping_add(run as u64);
             taken += run;
         }

@@ -284,18 +284,15 @@ impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
             }
             let index = truncate(count_of(header));
             let (run, later) = rest.split_at(rest.len().min(Lines::<T, M>::SLOTS - index));
+            let slot = Lines::<T, M>::slot(line, index);
             if run.len() == Lines::<T, M>::SLOTS {
-                // The same as below, with a width that the compiler knows.
-                for (i, &value) in run.iter().enumerate().take(Lines::<T, M>::SLOTS) {
-                    // SAFETY: `fits` slots from the tail on are vacant (I6).
-                    unsafe { self.memory.write(Lines::<T, M>::slot(line, i), value) };
-                }
+                // The same as below, with a length that the compiler knows.
+                let line = &run[..Lines::<T, M>::SLOTS];
+                // SAFETY: `fits` slots from the tail on are vacant (I6).
+                unsafe { self.memory.write_run(slot, line) };
             } else {
-                for (i, &value) in run.iter().enumerate() {
-                    let slot = Lines::<T, M>::slot(line, index + i);
-                    // SAFETY: `fits` slots from the tail on are vacant (I6).
-                    unsafe { self.memory.write(slot, value) };
-                }
+                // SAFETY: as above.
+                unsafe { self.memory.write_run(slot, run) };
             }
             header += run.len() as u64;
             // SAFETY: the slots of this line up to the header's count were filled.

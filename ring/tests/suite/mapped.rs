@@ -13,7 +13,7 @@ use crate::support::Patience;
 use crate::support::region::Region;
 
 /// Runs `test` with both handles of a ring over two regions.
-fn with_ring<T: Plain>(
+pub(crate) fn with_ring<T: Plain>(
     capacity: usize,
     test: impl FnOnce(Producer<T, Split<T>>, Consumer<T, Split<T>>),
 ) {
