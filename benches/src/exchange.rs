@@ -12,11 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::latency::{Laps, Latency};
 use crate::message::{Checker, Composer, Counts, Format};
+use crate::spin::GIVE_UP;
 use crate::transport::{Transport, TransportError, Waiting};
-
-/// How long a side waits for a message before it takes it for lost. Far longer
-/// than a loaded machine keeps a runnable process waiting.
-pub const GIVE_UP: Duration = Duration::from_secs(20);
 
 /// How often a side that waits looks at the clock, in waits.
 const LOOK: u32 = 256;

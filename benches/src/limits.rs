@@ -38,9 +38,8 @@ use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
-use crate::exchange::GIVE_UP;
 use crate::latency::Laps;
-use crate::spin::{Backoff, PATIENT};
+use crate::spin::{GIVE_UP, wait_until};
 
 /// Bytes between the turns of the two sides, and before the buffer.
 const PAIR: usize = 128;
@@ -417,20 +416,6 @@ fn other(player: Player) -> Player {
         Player::First => Player::Second,
         Player::Second => Player::First,
     }
-}
-
-/// Waits until `ready`, at most [`GIVE_UP`].
-#[inline]
-fn wait_until(ready: impl Fn() -> bool) -> io::Result<()> {
-    let mut backoff = Backoff::new(PATIENT);
-    let mut since: Option<Instant> = None;
-    while !ready() {
-        if !backoff.is_spinning() && since.get_or_insert_with(Instant::now).elapsed() > GIVE_UP {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        backoff.wait();
-    }
-    Ok(())
 }
 
 /// Sleeps until `word`, which says `not_yet`, says `wanted`.

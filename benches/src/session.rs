@@ -11,18 +11,15 @@ use memenpsf_ring::memory::Split;
 use memenpsf_ring::{index, packed};
 use serde::{Deserialize, Serialize};
 
-use crate::exchange::{Endpoint, GIVE_UP};
+use crate::exchange::Endpoint;
 use crate::kind::Kind;
 use crate::latency::{Laps, Latency};
 use crate::limits::{Ground, Limit, Player};
 use crate::mapped::{self, Blocks, Mapped};
 use crate::message::Format;
-use crate::spin::{Backoff, PATIENT};
+use crate::spin::insist;
 use crate::transport::{TransportError, Waiting};
 use crate::usage::Usage;
-
-/// Numbers of a slice, where numbers cross a ring in slices.
-pub const SLICE: usize = 64;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +62,7 @@ pub enum Task {
     Stream {
         /// How many.
         count: u64,
-        /// How many a call; for rings 1, or [`SLICE`].
+        /// How many a call.
         batch: usize,
     },
     /// So many round trips: each timed by itself in the first half, and by the
@@ -326,22 +323,6 @@ macro_rules! handles {
 
 handles! { index packed }
 
-/// Asks `attempt` until it says something, at most [`GIVE_UP`].
-#[inline]
-fn insist<R>(mut attempt: impl FnMut() -> Option<R>) -> io::Result<R> {
-    let mut backoff = Backoff::new(PATIENT);
-    let mut since: Option<Instant> = None;
-    loop {
-        if let Some(result) = attempt() {
-            return Ok(result);
-        }
-        if !backoff.is_spinning() && since.get_or_insert_with(Instant::now).elapsed() > GIVE_UP {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        backoff.wait();
-    }
-}
-
 /// Does a task over a pair of rings.
 fn cross(
     player: Player,
@@ -363,8 +344,8 @@ fn cross(
                 insist(|| producer.one(number).then_some(()))?;
             }
         }
-        (Task::Stream { count, .. }, Player::First) => {
-            let mut slice = [0; SLICE];
+        (Task::Stream { count, batch }, Player::First) => {
+            let mut slice = vec![0; batch];
             let mut expected = 0;
             while expected < count {
                 let popped = insist(|| Some(consumer.slice(&mut slice)).filter(|&n| n > 0))?;
@@ -374,16 +355,20 @@ fn cross(
                 }
             }
         }
-        (Task::Stream { count, .. }, Player::Second) => {
-            let mut slice = [0; SLICE];
+        (Task::Stream { count, batch }, Player::Second) => {
+            let mut slice = vec![0; batch];
             let mut next = 0;
             while next < count {
                 for (number, slot) in (next..).zip(&mut slice) {
                     *slot = number;
                 }
-                let length = usize::try_from(count - next).map_or(SLICE, |left| left.min(SLICE));
-                let numbers = &slice[..length];
-                next += insist(|| Some(producer.slice(numbers)).filter(|&n| n > 0))? as u64;
+                let length = usize::try_from(count - next).map_or(batch, |left| left.min(batch));
+                let mut rest = &slice[..length];
+                next += length as u64;
+                while !rest.is_empty() {
+                    let pushed = insist(|| Some(producer.slice(rest)).filter(|&n| n > 0))?;
+                    rest = &rest[pushed..];
+                }
             }
         }
         (Task::RoundTrips(count), Player::First) => {

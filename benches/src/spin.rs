@@ -1,7 +1,13 @@
 //! Waiting without sleeping: spin a little, then let others run.
 
 use std::hint::spin_loop;
+use std::io;
 use std::thread::yield_now;
+use std::time::{Duration, Instant};
+
+/// How long a side waits for the other before it takes a message for lost, or gives
+/// up. Far longer than a loaded machine keeps a runnable process waiting.
+pub const GIVE_UP: Duration = Duration::from_secs(20);
 
 /// How often a side spins before it yields its core, when it has a core of its
 /// own: some 10 us on current x86, many times a round trip between two cores,
@@ -58,4 +64,44 @@ impl Backoff {
             yield_now();
         }
     }
+}
+
+/// Asks `attempt` until it says something, at most [`GIVE_UP`].
+///
+/// # Errors
+///
+/// [`TimedOut`](io::ErrorKind::TimedOut).
+///
+/// ```
+/// let mut left = 3_u32;
+/// let zero = memenpsf_benches::spin::insist(|| {
+///     left -= 1;
+///     (left == 0).then_some("zero")
+/// })?;
+/// assert_eq!(zero, "zero");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[inline]
+pub fn insist<R>(mut attempt: impl FnMut() -> Option<R>) -> io::Result<R> {
+    let mut backoff = Backoff::new(PATIENT);
+    let mut since: Option<Instant> = None;
+    loop {
+        if let Some(result) = attempt() {
+            return Ok(result);
+        }
+        if !backoff.is_spinning() && since.get_or_insert_with(Instant::now).elapsed() > GIVE_UP {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        backoff.wait();
+    }
+}
+
+/// Waits until `ready`, at most [`GIVE_UP`].
+///
+/// # Errors
+///
+/// [`TimedOut`](io::ErrorKind::TimedOut).
+#[inline]
+pub fn wait_until(ready: impl Fn() -> bool) -> io::Result<()> {
+    insist(|| ready().then_some(()))
 }

@@ -7,7 +7,7 @@
 use memenpsf_benches::kind::Kind;
 use memenpsf_benches::latency::{LAP, Latency};
 use memenpsf_benches::limits::{BUFFER, Blocks, Limit, Player};
-use memenpsf_benches::session::{Outcome, Ring, SLICE, Session, Subject, Task};
+use memenpsf_benches::session::{Outcome, Ring, Session, Subject, Task};
 use memenpsf_benches::transport::Waiting;
 
 /// Runs all tasks at both sides of a subject.
@@ -148,7 +148,7 @@ fn numbers_cross_both_rings_one_by_one_and_in_slices() {
     for ring in [Ring::Index, Ring::Packed] {
         for capacity in [2, 1024] {
             let stream = |batch| Task::Stream { count: 1000, batch };
-            let tasks = [stream(1), Task::RoundTrips(20), stream(SLICE)];
+            let tasks = [stream(1), Task::RoundTrips(20), stream(64)];
             assert_sound(&run(Subject::Ring { ring, capacity }, &tasks), timed(20));
         }
     }

@@ -16,7 +16,7 @@ use memenpsf_benches::kind::Kind;
 use memenpsf_benches::latency::Latency;
 use memenpsf_benches::limits::{BUFFER, Blocks, Limit};
 use memenpsf_benches::placement::Placement;
-use memenpsf_benches::session::{Outcome, Ring, SLICE, Subject, Task};
+use memenpsf_benches::session::{Outcome, Ring, Subject, Task};
 use memenpsf_benches::transport::Waiting;
 use memenpsf_benches::usage::Usage;
 
@@ -30,6 +30,8 @@ const BRACKET: u64 = 2000;
 const STEADY: f64 = 1.3;
 /// Bytes of messages a call, where a call takes many.
 const BATCH: usize = 16 * 1024;
+/// Numbers a call, where numbers cross a ring.
+const SLICES: [usize; 3] = [1, 64, 1024];
 /// Messages or turns of the first sample.
 const FIRST: u64 = 16;
 /// A sample has at most so many times the messages of the one before.
@@ -433,7 +435,7 @@ fn rings() -> Vec<Course> {
     for (ring, name) in [(Ring::Index, "index ring"), (Ring::Packed, "packed ring")] {
         for capacity in [1024, 65_536] {
             let subject = Subject::Ring { ring, capacity };
-            for batch in [1, SLICE] {
+            for batch in SLICES {
                 let name = format!("{name}, capacity {capacity}");
                 let mut course = Course::new(Group::Rings, subject, name, Work::Stream);
                 (course.size, course.batch) = (8, batch);
