@@ -3,7 +3,8 @@
 //!
 //! `cargo run --example seeded -- NAME` does one thing and ends, with success
 //! unless a sanitizer is built in and reports. Without one, most of what is below
-//! is undefined behaviour that nobody notices.
+//! is undefined behaviour that nobody notices. Only `weaker` needs one to succeed:
+//! it runs the mutants of the table of sites and looks for the reports itself.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,13 +24,13 @@ fn main() {}
 mod seeded {
     use std::cell::UnsafeCell;
     use std::hint::black_box;
-    use std::process::ExitCode;
+    use std::process::{Command, ExitCode};
     use std::sync::Arc;
-    use std::sync::atomic::Ordering;
     use std::thread;
 
     use memenpsf_ring::ordering::{Orderings, Shipped};
     use memenpsf_ring::{bytes, index, packed};
+    use memenpsf_verification::sites::{RINGS, Subject, With, mutants_of, with_mutant};
 
     /// Elements through each ring: thousands of laps, so that both sides meet.
     const COUNT: u64 = 20_000;
@@ -38,57 +39,25 @@ mod seeded {
     /// Rings that both sides leave, one after the other.
     const TEARDOWNS: u64 = 200;
 
-    /// Declares weaker orderings, each of which at least one ring must betray.
-    macro_rules! mutants {
-        ($($mutant:ident: $site:ident = $ordering:ident, $rings:ident;)*) => {
-            $(
-                struct $mutant;
-                // SAFETY: it runs here only, to be reported.
-                unsafe impl Orderings for $mutant {
-                    const $site: Ordering = Ordering::$ordering;
-                }
-            )*
-
-            fn run_mutant(name: &str) -> bool {
-                match name {
-                    $(stringify!($mutant) => $rings::<$mutant>(),)*
-                    _ => return false,
-                }
-                true
-            }
-        };
-    }
-
-    mutants! {
-        PublishTailRelaxed: PUBLISH_TAIL = Relaxed, index_stream;
-        RefreshTailRelaxed: REFRESH_TAIL = Relaxed, index_stream;
-        VacateHeadRelaxed: VACATE_HEAD = Relaxed, index_stream;
-        RefreshHeadRelaxed: REFRESH_HEAD = Relaxed, index_stream;
-        PublishLineRelaxed: PUBLISH_LINE = Relaxed, packed_stream;
-        RefreshLineRelaxed: REFRESH_LINE = Relaxed, packed_stream;
-        PackedVacateHeadRelaxed: VACATE_HEAD = Relaxed, packed_stream;
-        PackedRefreshHeadRelaxed: REFRESH_HEAD = Relaxed, packed_stream;
-        PublishRecordRelaxed: PUBLISH_RECORD = Relaxed, bytes_stream;
-        RefreshRecordRelaxed: REFRESH_RECORD = Relaxed, bytes_stream;
-        BytesVacateHeadRelaxed: VACATE_HEAD = Relaxed, bytes_stream;
-        BytesRefreshHeadRelaxed: REFRESH_HEAD = Relaxed, bytes_stream;
-        AbandonAcquire: ABANDON = Acquire, teardowns;
-        AbandonRelease: ABANDON = Release, teardowns;
-        AbandonRelaxed: ABANDON = Relaxed, teardowns;
-        ObserveAbandonedRelaxed: OBSERVE_ABANDONED = Relaxed, farewells;
-    }
+    /// What ThreadSanitizer says of two accesses that nothing orders.
+    const RACE: &str = "WARNING: ThreadSanitizer: data race";
 
     pub(super) fn main() -> ExitCode {
-        let name = std::env::args().nth(1).unwrap_or_default();
-        match name.as_str() {
-            "shipped" => shipped(),
-            "race" => race(),
-            "overflow" => overflow(),
-            "use-after-free" => use_after_free(),
-            "leak" => leak(),
-            "uninitialised" => uninitialised(),
-            name if run_mutant(name) => {}
-            unknown => {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        match arguments[..] {
+            ["shipped"] => RINGS.into_iter().for_each(run::<Shipped>),
+            ["weaker"] => return weaker(),
+            ["weaker", ring, mutant] => {
+                let named = |subject: &Subject| subject.to_string() == ring;
+                with_mutant(mutant, Run(RINGS.into_iter().find(named).unwrap()));
+            }
+            ["race"] => race(),
+            ["overflow"] => overflow(),
+            ["use-after-free"] => use_after_free(),
+            ["leak"] => leak(),
+            ["uninitialised"] => uninitialised(),
+            ref unknown => {
                 eprintln!("no defect is called {unknown:?}");
                 return ExitCode::FAILURE;
             }
@@ -96,19 +65,85 @@ mod seeded {
         ExitCode::SUCCESS
     }
 
-    /// All that the mutants run, with the orderings that ship.
-    fn shipped() {
-        index_stream::<Shipped>();
-        packed_stream::<Shipped>();
-        bytes_stream::<Shipped>();
-        teardowns::<Shipped>();
-        farewells::<Shipped>();
+    /// Runs every ring with every weaker ordering of a site that it uses, each in a
+    /// process of its own, which a race must end.
+    fn weaker() -> ExitCode {
+        let (mut reported, mut all) = (0, 0);
+        for ring in RINGS {
+            for mutant in mutants_of(ring) {
+                let output = Command::new(std::env::current_exe().unwrap())
+                    .args(["weaker", &ring.to_string(), mutant.name])
+                    .output()
+                    .unwrap();
+                let report = String::from_utf8_lossy(&output.stderr);
+                let raced = !output.status.success() && report.contains(RACE);
+                let verdict = if raced { "reported" } else { "NOT REPORTED" };
+                println!("{ring}: {}: {verdict}", mutant.name);
+                reported += u32::from(raced);
+                all += 1;
+            }
+        }
+        println!("evidence: {reported} of {all} weaker orderings reported by ThreadSanitizer");
+        if reported == all {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+
+    /// What runs with some orderings.
+    struct Run(Subject);
+
+    impl With for Run {
+        fn with<O: Orderings + Send + 'static>(self) {
+            run::<O>(self.0);
+        }
+    }
+
+    /// Runs a ring where each of its orderings is needed.
+    fn run<O: Orderings + Send + 'static>(ring: Subject) {
+        match ring {
+            Subject::Index => index::<O>(),
+            Subject::Packed => packed::<O>(),
+            Subject::Bytes => bytes::<O>(),
+            Subject::Wake => unreachable!("no ring"),
+        }
+    }
+
+    fn index<O: Orderings + Send + 'static>() {
+        let (mut producer, mut consumer) = index::ring_at::<u64, O>(CAPACITY, 0).unwrap();
+        stream(|n| producer.push(n).is_ok(), || consumer.pop().ok());
+        let ring = || index::ring_at::<Box<u64>, O>(CAPACITY, 0).unwrap();
+        teardowns(ring, |producer, n| producer.push(Box::new(n)).unwrap());
+        farewells(ring, index::Consumer::is_abandoned);
+    }
+
+    fn packed<O: Orderings + Send + 'static>() {
+        let (mut producer, mut consumer) = packed::ring_at::<u64, O>(CAPACITY, 0).unwrap();
+        stream(|n| producer.push(n).is_ok(), || consumer.pop().ok());
+        let ring = || packed::ring_at::<Box<u64>, O>(CAPACITY, 0).unwrap();
+        teardowns(ring, |producer, n| producer.push(Box::new(n)).unwrap());
+        farewells(ring, packed::Consumer::is_abandoned);
+    }
+
+    fn bytes<O: Orderings + Send + 'static>() {
+        let ring = || bytes::ring_at::<O>(128, 40, 0).unwrap();
+        let (mut producer, mut consumer) = ring();
+        stream(
+            |n| producer.push(&n.to_ne_bytes()).is_ok(),
+            || {
+                let message = consumer.pop().ok()?;
+                Some(u64::from_ne_bytes(message.try_into().unwrap()))
+            },
+        );
+        teardowns(ring, |producer, n| producer.push(&n.to_ne_bytes()).unwrap());
+        farewells(ring, bytes::Consumer::is_abandoned);
     }
 
     /// Lets one thread push what another pops.
     fn stream(mut push: impl FnMut(u64) -> bool + Send, mut pop: impl FnMut() -> Option<u64>) {
         thread::scope(|scope| {
-            scope.spawn(move || {
+            let other = scope.spawn(move || {
                 for n in 0..COUNT {
                     while !push(n) {
                         thread::yield_now();
@@ -124,37 +159,20 @@ mod seeded {
                 };
                 assert_eq!(got, n);
             }
+            // The end of the scope alone is a fence, which a standard library that is
+            // not instrumented hides.
+            other.join().unwrap();
         });
     }
 
-    fn index_stream<O: Orderings + Send>() {
-        let (mut producer, mut consumer) = index::ring_at::<u64, O>(CAPACITY, 0).unwrap();
-        stream(|n| producer.push(n).is_ok(), || consumer.pop().ok());
-    }
-
-    fn packed_stream<O: Orderings + Send>() {
-        let (mut producer, mut consumer) = packed::ring_at::<u64, O>(CAPACITY, 0).unwrap();
-        stream(|n| producer.push(n).is_ok(), || consumer.pop().ok());
-    }
-
-    fn bytes_stream<O: Orderings + Send>() {
-        let (mut producer, mut consumer) = bytes::ring_at::<O>(128, 40, 0).unwrap();
-        stream(
-            |n| producer.push(&n.to_ne_bytes()).is_ok(),
-            || {
-                let message = consumer.pop().ok()?;
-                Some(u64::from_ne_bytes(message.try_into().unwrap()))
-            },
-        );
-    }
-
     /// Both sides leave: whoever is the last frees what the other has written.
-    fn teardowns<O: Orderings + Send + 'static>() {
+    fn teardowns<P: Send + 'static, C>(
+        ring: impl Fn() -> (P, C),
+        push: impl Fn(&mut P, u64) + Copy + Send + 'static,
+    ) {
         for n in 0..TEARDOWNS {
-            let (mut producer, consumer) = index::ring_at::<Box<u64>, O>(CAPACITY, 0).unwrap();
-            let other = thread::spawn(move || {
-                producer.push(Box::new(n)).unwrap();
-            });
+            let (mut producer, consumer) = ring();
+            let other = thread::spawn(move || push(&mut producer, n));
             wait_without_order(&other);
             // It pops nothing, which would order the two as well.
             drop(consumer);
@@ -177,9 +195,12 @@ mod seeded {
     unsafe impl Sync for Bare {}
 
     /// What a side did before it left is visible to the side that sees it gone.
-    fn farewells<O: Orderings + Send + 'static>() {
+    fn farewells<P: Send + 'static, C>(
+        ring: impl Fn() -> (P, C),
+        is_abandoned: impl Fn(&C) -> bool,
+    ) {
         for n in 0..TEARDOWNS {
-            let (producer, consumer) = index::ring_at::<u64, O>(CAPACITY, 0).unwrap();
+            let (producer, consumer) = ring();
             let will = Arc::new(Bare::default());
             let left = Arc::clone(&will);
             let other = thread::spawn(move || {
@@ -189,7 +210,7 @@ mod seeded {
                 // Its count is kept until the join: letting go would order, too.
                 left
             });
-            while !consumer.is_abandoned() {
+            while !is_abandoned(&consumer) {
                 thread::yield_now();
             }
             // SAFETY: the writer has left, and it wrote before.

@@ -80,7 +80,8 @@ pub enum Litmus {
     Sleep,
 }
 
-const RINGS: &[Subject] = &[Subject::Index, Subject::Packed, Subject::Bytes];
+/// The rings among the subjects.
+pub const RINGS: [Subject; 3] = [Subject::Index, Subject::Packed, Subject::Bytes];
 
 /// All sites, in the order of their pairs.
 pub const SITES: [Site; 12] = [
@@ -108,7 +109,7 @@ pub const SITES: [Site; 12] = [
         partner: "REFRESH_HEAD",
         access: Access::Store,
         ships: Ordering::Release,
-        used_by: RINGS,
+        used_by: &RINGS,
         litmus: Litmus::Slot,
     },
     Site {
@@ -117,7 +118,7 @@ pub const SITES: [Site; 12] = [
         partner: "VACATE_HEAD",
         access: Access::Load,
         ships: Ordering::Acquire,
-        used_by: RINGS,
+        used_by: &RINGS,
         litmus: Litmus::Slot,
     },
     Site {
@@ -126,7 +127,7 @@ pub const SITES: [Site; 12] = [
         partner: "ABANDON",
         access: Access::Swap,
         ships: Ordering::AcqRel,
-        used_by: RINGS,
+        used_by: &RINGS,
         litmus: Litmus::Leave,
     },
     Site {
@@ -135,7 +136,7 @@ pub const SITES: [Site; 12] = [
         partner: "ABANDON",
         access: Access::Load,
         ships: Ordering::Acquire,
-        used_by: RINGS,
+        used_by: &RINGS,
         litmus: Litmus::Leave,
     },
     Site {
@@ -205,10 +206,18 @@ pub struct Mutant {
     pub ordering: Ordering,
 }
 
+/// Returns the mutants of all sites that `subject` uses.
+pub fn mutants_of(subject: Subject) -> impl Iterator<Item = &'static Mutant> {
+    MUTANTS.iter().filter(move |mutant| {
+        let mut sites = SITES.iter().filter(|site| site.name == mutant.site);
+        sites.any(|site| site.used_by.contains(&subject))
+    })
+}
+
 /// Something to be done with a set of orderings.
 pub trait With {
     /// Does it.
-    fn with<O: Orderings + 'static>(self);
+    fn with<O: Orderings + Send + 'static>(self);
 }
 
 /// Declares the mutants.

@@ -25,7 +25,7 @@ use memenpsf_verification::index_models::{self, Attempts};
 use memenpsf_verification::model::{SHAPES, Shape};
 use memenpsf_verification::packed_models;
 use memenpsf_verification::rings::{Bytes, Index, Kind, Packed, Side};
-use memenpsf_verification::sites::{MUTANTS, SITES, Subject, With, with_mutant};
+use memenpsf_verification::sites::{MUTANTS, Subject, With, mutants_of, with_mutant};
 use memenpsf_verification::wake_models::{Defect, Talk};
 
 /// The committed matrix.
@@ -93,7 +93,8 @@ const SURVIVORS: [(Subject, &str, &str); 1] = [(
     Subject::Bytes,
     "AbandonRelease",
     "the last side only frees memory, which loom does not watch: records are not \
-     dropped. It is the same swap as in the other rings, whose models kill it",
+     dropped. It is the same swap as in the other rings, whose models kill it, and \
+     ThreadSanitizer, which watches, reports it here, too",
 )];
 
 /// One model of one subject, with a defect or with weaker orderings.
@@ -283,12 +284,7 @@ fn each_ordering_and_each_step_has_a_model_that_needs_it() {
     let (mut survivors, mut killed) = (String::new(), 0);
     for table in &TABLES {
         let subject = table.subject;
-        let of_subject = |site: &str| {
-            let mut sites = SITES.iter().filter(|known| known.name == site);
-            sites.any(|known| known.used_by.contains(&subject))
-        };
-        let mutants = MUTANTS.iter().filter(|mutant| of_subject(mutant.site));
-        let rows = mutants
+        let rows = mutants_of(subject)
             .map(|mutant| mutant.name)
             .chain(table.defects.iter().copied());
         writeln!(matrix, "\n## {subject}\n").unwrap();
