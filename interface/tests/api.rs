@@ -268,6 +268,24 @@ fn halves_tell_capacity_position_and_slots() {
 }
 
 #[test]
+fn debug_shows_positions_and_no_messages() {
+    const SECRET: u64 = 0x5ec_2e75;
+    for ring in RINGS {
+        let (client, mut server) = pair_over::<u64>(ring, 4);
+        let (mut transmitter, receiver) = client.split();
+        transmitter.xmit(SECRET).unwrap();
+        server.xmit(SECRET).unwrap();
+        let shown = format!("{transmitter:?} {receiver:?} {server:?}");
+        assert!(
+            shown.contains("tail: 1") && shown.contains("head: 0"),
+            "{shown}"
+        );
+        assert!(!shown.contains(&SECRET.to_string()), "{shown}");
+        assert!(!shown.contains("0x"), "{shown}");
+    }
+}
+
+#[test]
 fn accessors_tell_names_roles_capacities_and_peers() {
     let options = |name, capacity| Options::new().name(name).capacity(capacity);
     let (client, server) = pair::<u64>(&options("kunde é", 4), &options("", 16));

@@ -88,6 +88,19 @@ fn full_ring_refuses_until_the_peer_receives_and_loses_nothing() {
 }
 
 #[test]
+fn free_bytes_are_what_records_have_left() {
+    let (ours, mut theirs) = bytes_of(256);
+    let (mut transmitter, _receiver) = ours.split();
+    // The end of what was committed takes 8.
+    assert_eq!(transmitter.free_bytes(), 248);
+    // A header of 8, and the message rounded up to 8.
+    transmitter.xmit(&[7; 9]).unwrap();
+    assert_eq!(transmitter.free_bytes(), 248 - 8 - 16);
+    assert!(theirs.recv().unwrap().is_some());
+    assert_eq!(transmitter.free_bytes(), 248);
+}
+
+#[test]
 fn message_that_is_too_long_is_an_error_that_names_the_limit() {
     let (mut client, mut server) = bytes_of(4096);
     for length in [1025, 4096, 1 << 20] {

@@ -124,6 +124,36 @@ async fn goodbye_ends_the_stream_and_fails_the_sink() {
 }
 
 #[tokio::test]
+async fn full_ring_of_a_peer_that_leaves_gives_the_message_back() {
+    let (mut ours, theirs) = pair(1).await;
+    ours.xmit_async(1).await.unwrap();
+    let mut waiting = Box::pin(ours.xmit_async(2));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    drop(theirs);
+    let end = timeout(HANG, waiting).await.unwrap();
+    assert_eq!(end, Err(XmitError::Closed(2, Departure::Closed)));
+}
+
+#[tokio::test]
+async fn closed_sink_has_sent_everything_and_leaves_the_other_direction_open() {
+    let (mut ours, mut theirs) = pair(4).await;
+    ours.feed(1).await.unwrap();
+    SinkExt::close(&mut ours).await.unwrap();
+    assert_eq!(timeout(HANG, theirs.next()).await.unwrap(), Some(Ok(1)));
+    theirs.xmit_async(2).await.unwrap();
+    assert_eq!(timeout(HANG, ours.next()).await.unwrap(), Some(Ok(2)));
+
+    let (mut ours, mut theirs) = pair_of::<[u8]>(1024).await;
+    ours.feed(b"one".to_vec()).await.unwrap();
+    SinkExt::close(&mut ours).await.unwrap();
+    let received = timeout(HANG, theirs.next()).await.unwrap();
+    assert_eq!(received, Some(Ok(b"one".to_vec())));
+    theirs.xmit_async(b"two").await.unwrap();
+    let received = timeout(HANG, ours.next()).await.unwrap();
+    assert_eq!(received, Some(Ok(b"two".to_vec())));
+}
+
+#[tokio::test]
 async fn silent_peer_times_out() {
     let (ours, _silent) = UnixStream::pair().unwrap();
     let options = Options::new().handshake_timeout(Some(Duration::from_millis(5)));

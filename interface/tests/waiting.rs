@@ -54,6 +54,9 @@ fn options(part: &str) -> Options {
     // One slot: every second message finds the ring full.
     match part {
         "asleep" | "index" => options.longest_spin(Duration::ZERO),
+        "fences" => options
+            .longest_spin(Duration::ZERO)
+            .asymmetric_barrier(false),
         _ => options,
     }
 }
@@ -114,6 +117,27 @@ fn no_wake_up_is_lost_between_two_processes() {
         "evidence: {} hand-offs between two processes, 0 stalls, {wakes} wake-ups sent by one side",
         4 * trips
     );
+}
+
+/// As on a kernel without `membarrier`, at both ends or at one.
+#[test]
+fn ends_without_the_asymmetric_barrier_lose_no_wake_up() {
+    const TRIPS: u64 = 5000;
+    for (ours, theirs) in [
+        ("fences", "fences"),
+        ("fences", "asleep"),
+        ("asleep", "fences"),
+    ] {
+        let (mut interface, mut child) = echo(theirs, &options(ours));
+        for n in 0..TRIPS {
+            interface.xmit_timeout(n, Some(HANG)).unwrap();
+            let back = interface.recv_timeout(Some(HANG));
+            assert_eq!(back, Ok(Some(n)), "{ours} and {theirs} stalled at {n}");
+        }
+        assert!(interface.stats().wakes > 0);
+        interface.close();
+        assert!(child.0.wait().unwrap().success());
+    }
 }
 
 #[test]

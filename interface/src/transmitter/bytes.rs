@@ -194,8 +194,8 @@ impl Transmitter<[u8]> {
         self.producer.max_message()
     }
 
-    /// Returns how many bytes of the ring are vacant. A message takes 8 more than its
-    /// length, rounded up to 8, and up to 56 of padding.
+    /// Returns how many bytes of the ring are vacant: of an empty one, all but 8. A
+    /// message takes 8 more than its length, rounded up to 8, and up to 56 of padding.
     pub fn free_bytes(&mut self) -> usize {
         self.producer.free_bytes()
     }
