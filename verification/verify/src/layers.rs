@@ -213,6 +213,7 @@ pub(crate) const LAYERS: &[Layer] = &[
                 .reports("WARNING: ThreadSanitizer: data race"),
             // It looks for the report of each by itself.
             seeded!("weaker").world(TSAN),
+            ring_tests!().world(ASAN),
             seeded!("shipped").world(ASAN),
             seeded!("overflow")
                 .world(ASAN)

@@ -74,11 +74,23 @@ fn sanitized(sanitizer: Sanitizer, root: &Path) -> Vec<(&'static str, OsString)>
             folder += "-prebuilt";
         }
     }
-    if sanitizer == Sanitizer::Thread {
-        let list = root.join("verification/tsan-suppressions.txt");
-        let mut options = OsString::from("halt_on_error=1:suppressions=");
-        options.push(list);
-        variables.push(("TSAN_OPTIONS", options));
+    match sanitizer {
+        // Rings that are too large are refused by the allocator, and a store to a
+        // page that is read-only is the test's own.
+        Sanitizer::Address => {
+            let options = "allocator_may_return_null=1:handle_segv=0";
+            variables.push(("ASAN_OPTIONS", options.into()));
+        }
+        Sanitizer::Memory => {
+            let options = "allocator_may_return_null=1:handle_segv=0";
+            variables.push(("MSAN_OPTIONS", options.into()));
+        }
+        Sanitizer::Thread => {
+            let list = root.join("verification/tsan-suppressions.txt");
+            let mut options = OsString::from("halt_on_error=1:suppressions=");
+            options.push(list);
+            variables.push(("TSAN_OPTIONS", options));
+        }
     }
     variables.extend([
         ("RUSTUP_TOOLCHAIN", "nightly".into()),
