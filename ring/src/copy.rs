@@ -45,13 +45,13 @@
 //!
 //! # What tools see
 //!
-//! ThreadSanitizer, AddressSanitizer and MemorySanitizer do not see into assembly:
-//! the first two miss an error of this copy, the last takes its result for
-//! uninitialised. They see the rings on the heap, which copy by `memcpy`.
+//! No sanitizer sees into assembly: ThreadSanitizer and AddressSanitizer would miss an
+//! error of this copy, MemorySanitizer would take its result for uninitialised. So in
+//! their builds, and in Miri's, the copy goes by words everywhere (build.rs).
 
-#[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+#[cfg(not(copy_by_assembly))]
 use words as imp;
-#[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+#[cfg(copy_by_assembly)]
 use x86_64 as imp;
 
 /// Copies `len` bytes out of memory that the peer may change meanwhile, fetching
@@ -101,7 +101,7 @@ pub(crate) unsafe fn copy_run(from: *const u8, to: *mut u8, len: usize) {
 
 /// Inline assembly. Its stores that are written in Rust take values out of
 /// registers, so the compiler may do with them as it likes.
-#[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+#[cfg(copy_by_assembly)]
 mod x86_64 {
     use core::arch::asm;
     use core::arch::x86_64::{__cpuid, __cpuid_count, __m128i};
@@ -485,7 +485,7 @@ mod x86_64 {
 }
 
 /// Relaxed atomic loads, for the processors without assembly above and for tools.
-#[cfg(any(test, not(target_arch = "x86_64"), loom, miri))]
+#[cfg(any(test, not(copy_by_assembly)))]
 mod words {
     #[cfg(not(loom))]
     use crate::primitive::AtomicU8;
@@ -493,7 +493,7 @@ mod words {
 
     const WORD: usize = size_of::<u64>();
 
-    #[cfg(all(not(loom), any(miri, not(target_arch = "x86_64"))))]
+    #[cfg(not(any(loom, copy_by_assembly)))]
     pub(super) use copy as copy_run;
 
     /// # Safety
@@ -571,7 +571,7 @@ mod tests {
             }),
             ("words", super::words::copy),
         ];
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        #[cfg(copy_by_assembly)]
         {
             use super::x86_64::{ask_processor, copy_by_16, copy_by_32, copy_by_rep, has_avx};
             ways.push(("16", |from, to, len| {

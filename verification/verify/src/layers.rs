@@ -202,7 +202,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "sanitizers",
-        checks: "races in the rings' tests; bounds, leaks and uninitialised reads of streams",
+        checks: "races, bounds, leaks and uninitialised reads in the rings' tests",
         steps: &[
             // On the heap: ThreadSanitizer does not know the fence that follows a load
             // from a region, and reports what it publishes.
@@ -224,6 +224,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             seeded!("leak")
                 .world(ASAN)
                 .reports("LeakSanitizer: detected memory leaks"),
+            ring_tests!().world(MSAN),
             seeded!("shipped").world(MSAN),
             seeded!("uninitialised")
                 .world(MSAN)
