@@ -320,8 +320,8 @@ pub(super) const DEFECTS: &[Defect] = &[
         name: "R1e",
         removed: "the wrap of a popped slice",
         file: "ring/src/index/consumer.rs",
-        find: "in [(index, first), (0, second)] {\n            for (i, value) in run",
-        replacement: "in [(index, first), (index, second)] {\n            for (i, value) in run",
+        find: "in [(index, first), (0, second)] {\n            let slot",
+        replacement: "in [(index, first), (index, second)] {\n            let slot",
         test: test(
             "ring",
             File("index"),
