@@ -14,7 +14,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -24,8 +24,7 @@ use memenpsf_ring::ordering::Orderings;
 use memenpsf_ring::{PopError, RecordError};
 
 use crate::blocks::Block;
-use crate::index_models::Witnesses;
-use crate::model::{Shape, explore};
+use crate::model::{Explored, Shape, explore, gather};
 
 /// How messages are kept in a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,17 +267,6 @@ pub struct Outcome {
     pub popped: Vec<bool>,
 }
 
-/// What a model came to.
-#[derive(Debug)]
-pub struct Explored {
-    /// Number of executions.
-    pub executions: usize,
-    /// What the attempts came to.
-    pub outcomes: BTreeSet<Outcome>,
-    /// The situations that were reached.
-    pub reached: BTreeSet<&'static str>,
-}
-
 impl Setting {
     /// Message `number`: each of its words could be the header of a message that
     /// this ring takes, and tells the number.
@@ -361,12 +349,9 @@ impl Setting {
     }
 
     /// Bounded attempts of both sides; asserts that what arrives is what was sent.
-    pub fn attempts<O: Orderings + 'static>(self, attempts: usize) -> Explored {
-        let outcomes = Arc::new(Mutex::new(BTreeSet::new()));
-        let witnesses = Witnesses::default();
-        let (noted, reached) = (Arc::clone(&outcomes), witnesses.clone());
+    pub fn attempts<O: Orderings + 'static>(self, attempts: usize) -> Explored<Outcome> {
         let name = format!("attempts, n = {attempts}, {self:?}");
-        let executions = explore(&name, move || {
+        gather(&name, None, move |reached| {
             let blocks = Blocks::new(self);
             // SAFETY: the handles are gone when `finish` returns.
             let (mut producer, mut consumer): Ring<O> = unsafe { blocks.attach(self) };
@@ -398,25 +383,17 @@ impl Setting {
             reached.note("storage used again", distance > self.capacity as u64);
             reached.note("positions wrapped", tail < self.start);
             self.assert_arrived(in_time, sent, producer, consumer);
-            noted.lock().unwrap().insert(Outcome {
+            Outcome {
                 pushed,
                 popped: popped.iter().map(Option::is_some).collect(),
-            });
-        });
-        let outcomes = std::mem::take(&mut *outcomes.lock().unwrap());
-        Explored {
-            executions,
-            outcomes,
-            reached: witnesses.reached(),
-        }
+            }
+        })
     }
 
     /// A batch of messages, an abort, and a reservation of which a part is committed.
     pub fn batches<O: Orderings + 'static>(self) -> Explored {
-        let witnesses = Witnesses::default();
-        let reached = witnesses.clone();
         let name = format!("batches, {self:?}");
-        let executions = explore(&name, move || {
+        gather(&name, None, move |reached| {
             let blocks = Blocks::new(self);
             // SAFETY: the handles are gone when `finish` returns.
             let (mut producer, mut consumer): Ring<O> = unsafe { blocks.attach(self) };
@@ -451,12 +428,7 @@ impl Setting {
             reached.note("all popped", in_time.len() == 3);
             reached.note("no room for the reservation", sent == 2);
             self.assert_arrived(in_time, sent, producer, consumer);
-        });
-        Explored {
-            executions,
-            outcomes: BTreeSet::new(),
-            reached: witnesses.reached(),
-        }
+        })
     }
 
     /// Fails unless what was popped and what is left are the messages in order.
@@ -481,12 +453,10 @@ impl Setting {
     /// message; loom reports memory that is not freed.
     ///
     /// Only the consumer asks, and its handle is dropped after the join: see
-    /// [`drain`](crate::index_models::drain).
+    /// [`drain`](crate::element_models::Ring::drain).
     pub fn drain<O: Orderings + 'static>(self, pushes: usize) -> Explored {
-        let witnesses = Witnesses::default();
-        let reached = witnesses.clone();
         let name = format!("drain, {pushes} pushes, {self:?}");
-        let executions = explore(&name, move || {
+        gather(&name, None, move |reached| {
             let longest = longest_message(self.capacity).unwrap();
             let (mut producer, mut consumer): HeapRing<O> =
                 ring_at(self.capacity, longest, self.start).unwrap();
@@ -519,12 +489,7 @@ impl Setting {
             }
             reached.note("drained to the end", drained && sent == pushes);
             reached.note("not drained", !drained);
-        });
-        Explored {
-            executions,
-            outcomes: BTreeSet::new(),
-            reached: witnesses.reached(),
-        }
+        })
     }
 
     /// On the heap both sides leave, each after some work, in every order: loom

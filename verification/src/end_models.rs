@@ -11,8 +11,7 @@ use std::rc::Rc;
 
 use memenpsf_ring::ordering::Orderings;
 
-use crate::index_models::{Explored, Witnesses};
-use crate::model::{Shape, explore};
+use crate::model::{Explored, Shape, Witnesses, gather};
 use crate::rings::{Kind, Life, Pop, Push, Side};
 use crate::wake_models::{Defect, Endpoint, FIRST, Socket, assert_prefix};
 
@@ -44,13 +43,9 @@ impl<K: Kind> Parting<K> {
     /// The situation "stopped" is reached when `accesses` ended before the leaver's
     /// work did.
     pub fn explore<O: Orderings + 'static>(self) -> Explored {
-        let witnesses = Witnesses::default();
-        let reached = witnesses.clone();
-        let executions = explore(&format!("{self:?}"), move || self.execute::<O>(&reached));
-        Explored {
-            executions,
-            reached: witnesses.reached(),
-        }
+        gather(&format!("{self:?}"), None, move |witnesses| {
+            self.execute::<O>(witnesses);
+        })
     }
 
     fn execute<O: Orderings + 'static>(self, witnesses: &Witnesses) {
@@ -131,9 +126,7 @@ pub struct Arrival<K: Kind> {
 impl<K: Kind> Arrival<K> {
     /// Explores it: each side attaches on its own thread, in zeroed memory.
     pub fn explore<O: Orderings + 'static>(self) -> Explored {
-        let witnesses = Witnesses::default();
-        let reached = witnesses.clone();
-        let executions = explore(&format!("{self:?}"), move || {
+        gather(&format!("{self:?}"), None, move |reached| {
             let blocks = Rc::new(self.kind.blocks(0));
             let [ours, theirs] = [Rc::clone(&blocks), Rc::clone(&blocks)];
             let (pushed, popped) = self.shape.run(
@@ -157,11 +150,7 @@ impl<K: Kind> Arrival<K> {
             assert!(popped.len() <= pushed);
             reached.note("nothing in time", popped.is_empty());
             reached.note("all in time", popped.len() as u64 == self.attempts);
-        });
-        Explored {
-            executions,
-            reached: witnesses.reached(),
-        }
+        })
     }
 }
 

@@ -1,144 +1,100 @@
-//! Models of the index ring: the shipping code, generic over the orderings, so
-//! that a mutant runs through the very models that the shipped ones pass.
-//!
-//! Both payloads are modelled, because each sees what the other does not: plain
-//! cells on the heap, whose every concurrent access loom reports, and relaxed
-//! words in two blocks, as between two processes. Nothing is asserted about an
-//! element between its read and the vacating of its slot, since the branch
-//! would order the two: the sides record, and the model looks after the join.
+//! Models of the index ring: those of [`element_models`](crate::element_models), and
+//! `push` and `pop` that ask for the peer's position only when they must.
 
-use std::collections::BTreeSet;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering as StdOrdering};
 use std::sync::{Arc, Mutex};
 
-use loom::alloc::Track;
-use loom::cell::UnsafeCell;
-use loom::thread::{self, ThreadId};
-use memenpsf_ring::index::{Consumer, HeapRing, Producer, ring_at};
-use memenpsf_ring::memory::Memory;
+use loom::sync::atomic::Ordering;
+use memenpsf_ring::index::{Consumer, HeapRing, Producer, producer_block, ring_at};
+use memenpsf_ring::memory::{LINE_PAIR, Memory, Split};
 use memenpsf_ring::ordering::Orderings;
-use memenpsf_ring::{ChunkError, PopError, PushError};
 
-use crate::enumerator::{Asking, Outcome, Run, Strength};
-use crate::model::{Blocks, RecordedRing, Shape, explore, explore_bounded};
+use crate::element_models::{Done, Leave, Pop, Push, Ring, judge};
+use crate::enumerator::Outcome;
+use crate::model::{Blocks, Explored, Shape, Witnesses, gather};
 
-/// Situations that executions of one model have reached.
-#[derive(Debug, Clone, Default)]
-pub struct Witnesses(Arc<Mutex<BTreeSet<&'static str>>>);
-
-impl Witnesses {
-    pub(crate) fn note(&self, situation: &'static str, reached: bool) {
-        if reached {
-            self.0.lock().unwrap().insert(situation);
-        }
-    }
-
-    /// Returns the situations that were reached.
-    pub fn reached(&self) -> BTreeSet<&'static str> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-/// What a model of bounded attempts came to.
-#[derive(Debug)]
-pub struct Attempted {
-    /// Number of executions.
-    pub executions: usize,
-    /// What the attempts read from the other side.
-    pub outcomes: BTreeSet<Outcome>,
-    /// The situations that were reached.
-    pub reached: BTreeSet<&'static str>,
-}
-
-/// A ring and a number of attempts of each side.
+/// An index ring.
 #[derive(Debug, Clone, Copy)]
-pub struct Attempts {
+pub struct IndexRing {
     /// Number of slots.
     pub capacity: usize,
-    /// Attempts of each side.
-    pub attempts: usize,
     /// First position.
     pub start: u64,
     /// Which sides are spawned.
     pub shape: Shape,
-    /// Most preemptions, for the control.
-    pub preemptions: Option<usize>,
 }
 
-/// The first element's value; no slot's initial value.
-const FIRST: u64 = 100;
+impl Ring for IndexRing {
+    type Element = u64;
 
-/// What one side did.
-#[derive(Debug, Default)]
-struct Done {
-    /// Which position each attempt read from the other side.
-    reads: Vec<Option<u64>>,
-    /// Whether each attempt moved an element.
-    moved: Vec<bool>,
-    /// The elements popped.
-    popped: Vec<u64>,
+    fn capacity(self) -> usize {
+        self.capacity
+    }
+
+    fn start(self) -> u64 {
+        self.start
+    }
+
+    fn shape(self) -> Shape {
+        self.shape
+    }
+
+    fn heap<T: 'static, O: Orderings + 'static>(
+        self,
+    ) -> (impl Push<T> + Leave, impl Pop<T> + Leave) {
+        let ring: HeapRing<T, O> = ring_at(self.capacity, self.start).unwrap();
+        ring
+    }
+
+    fn blocks(self) -> Blocks {
+        let size = producer_block::<u64>(self.capacity).unwrap().size();
+        let slots = (0..self.capacity).map(|slot| LINE_PAIR + 8 * slot);
+        Blocks::new(size, std::iter::once(0).chain(slots))
+    }
+
+    unsafe fn attach<O: Orderings + 'static>(
+        self,
+        views: [Split<u64>; 2],
+    ) -> (impl Push<u64>, impl Pop<u64>) {
+        // SAFETY: the caller's obligations.
+        unsafe { self.attach_to::<_, O>(views) }
+    }
+
+    fn note(self, witnesses: &Witnesses, pushed: u64, popped: u64) {
+        witnesses.note("slot used again", pushed > self.capacity as u64);
+        let wrapped = self.start.wrapping_add(popped) < self.start;
+        witnesses.note("positions wrapped", wrapped);
+    }
 }
 
-impl Attempts {
-    /// Returns every outcome there is, as the enumerator knows them.
-    pub fn expected(&self, asking: Asking) -> BTreeSet<Outcome> {
-        let run = Run {
-            capacity: self.capacity as u64,
-            attempts: self.attempts,
-            asking,
-            strength: Strength::SHIPPED,
-        };
-        run.explore().outcomes
+impl IndexRing {
+    /// Attaches both sides to memories that lead to the same blocks.
+    ///
+    /// # Safety
+    ///
+    /// 1. As for [`Ring::attach`].
+    unsafe fn attach_to<M: Memory<u64>, O: Orderings>(
+        self,
+        [producing, consuming]: [M; 2],
+    ) -> (Producer<u64, M, O>, Consumer<u64, M, O>) {
+        // SAFETY: it is the only producer (obligation 1).
+        let producer = unsafe { Producer::attach(producing, self.capacity, self.start) };
+        // SAFETY: it is the only consumer (obligation 1).
+        let consumer = unsafe { Consumer::attach(consuming, self.capacity, self.start) };
+        (producer.unwrap(), consumer.unwrap())
     }
 
-    fn name(&self, what: &str) -> String {
-        let Self {
-            capacity,
-            attempts,
-            start,
-            shape,
-            ..
-        } = *self;
-        format!("{what}, capacity {capacity}, n = {attempts}, start {start}, {shape:?}")
-    }
-
-    /// Plain cells on the heap; every attempt asks for the peer's position.
-    pub fn on_heap<O: Orderings + 'static>(self) -> Attempted {
-        self.explore("heap", move || {
-            let (mut producer, mut consumer): HeapRing<u64, O> =
-                ring_at(self.capacity, self.start).unwrap();
-            let (produced, consumed) = self.shape.run(
-                move || (self.push_asking(&mut producer), producer),
-                move || (self.pop_asking(&mut consumer), consumer),
-            );
-            (produced.0, consumed.0, finish(produced.1, consumed.1))
-        })
-    }
-
-    /// Relaxed words in two blocks; every attempt asks.
-    pub fn over_regions<O: Orderings + 'static>(self) -> Attempted {
-        self.explore("split", move || {
-            let blocks = Blocks::new(self.capacity);
-            // SAFETY: the handles are gone when `finish` returns.
-            let ring: RecordedRing<O> = unsafe { blocks.attach(self.start) };
-            let (mut producer, mut consumer) = (ring.producer, ring.consumer);
-            let (produced, consumed) = self.shape.run(
-                move || (self.push_asking(&mut producer), producer),
-                move || (self.pop_asking(&mut consumer), consumer),
-            );
-            (produced.0, consumed.0, finish(produced.1, consumed.1))
-        })
-    }
-
-    /// Relaxed words in two blocks; `push` and `pop` ask when they must.
-    pub fn over_regions_at_limit<O: Orderings + 'static>(self) -> Attempted {
-        self.explore("split, push and pop", move || {
-            let blocks = Blocks::new(self.capacity);
-            // SAFETY: the handles are gone when `finish` returns.
-            let ring: RecordedRing<O> = unsafe { blocks.attach(self.start) };
-            let (mut producer, heads) = (ring.producer, ring.heads);
-            let (mut consumer, tails) = (ring.consumer, ring.tails);
+    /// So many attempts a side over two blocks; `push` and `pop` ask when they must,
+    /// and what they load is recorded.
+    pub fn loads<O: Orderings + 'static>(self, attempts: usize) -> Explored<Outcome> {
+        let name = format!("loads of push and pop, n = {attempts}, {self:?}");
+        gather(&name, None, move |witnesses| {
+            let blocks = self.blocks();
+            // SAFETY: the handles are gone when `judge` returns.
+            let views = unsafe { blocks.views() }.map(Recorded::new);
+            let [(producing, heads), (consuming, tails)] = views;
+            // SAFETY: as above, and the blocks are new.
+            let (mut producer, mut consumer) =
+                unsafe { self.attach_to::<_, O>([producing, consuming]) };
             let relative = move |loads: Vec<u64>| {
                 assert!(loads.len() <= 1, "one load an attempt");
                 loads.first().map(|load| load.wrapping_sub(self.start))
@@ -146,435 +102,96 @@ impl Attempts {
             let (produced, consumed) = self.shape.run(
                 move || {
                     let mut done = Done::default();
-                    let mut next = FIRST;
-                    for _ in 0..self.attempts {
-                        let pushed = push(&mut producer, next);
-                        next += u64::from(pushed);
-                        done.moved.push(pushed);
+                    for _ in 0..attempts {
+                        done.push(&mut producer);
                         done.reads.push(relative(heads.take()));
                     }
                     (done, producer)
                 },
                 move || {
                     let mut done = Done::default();
-                    for _ in 0..self.attempts {
-                        let popped = pop(&mut consumer);
-                        done.popped.extend(popped);
-                        done.moved.push(popped.is_some());
+                    for _ in 0..attempts {
+                        done.pop(&mut consumer);
                         done.reads.push(relative(tails.take()));
                     }
                     (done, consumer)
                 },
             );
-            (produced.0, consumed.0, finish(produced.1, consumed.1))
+            judge(self, witnesses, produced, consumed)
         })
     }
-
-    /// Explores `execution`, which returns what both sides did and what was left
-    /// in the ring, and checks each.
-    fn explore(
-        self,
-        what: &str,
-        execution: impl Fn() -> (Done, Done, Vec<u64>) + Send + Sync + 'static,
-    ) -> Attempted {
-        let outcomes = Arc::new(Mutex::new(BTreeSet::new()));
-        let witnesses = Witnesses::default();
-        let (noted, reached) = (Arc::clone(&outcomes), witnesses.clone());
-        let model = move || {
-            let (produced, consumed, left) = execution();
-            let pushed = produced.moved.iter().filter(|&&moved| moved).count();
-            let popped = consumed.popped.len();
-            let arrived: Vec<u64> = consumed.popped.iter().chain(&left).copied().collect();
-            let sent: Vec<u64> = (FIRST..).take(pushed).collect();
-            assert_eq!(
-                arrived, sent,
-                "every element arrives once, in order, untorn"
-            );
-            reached.note("full", produced.moved.contains(&false));
-            reached.note("empty", consumed.moved.contains(&false));
-            reached.note("slot used again", pushed > self.capacity);
-            reached.note("all popped", popped == self.attempts);
-            reached.note("none popped", popped == 0);
-            reached.note(
-                "positions wrapped",
-                self.start.wrapping_add(popped as u64) < self.start,
-            );
-            noted.lock().unwrap().insert(Outcome {
-                heads: produced.reads,
-                tails: consumed.reads,
-            });
-        };
-        let executions = explore_bounded(&self.name(what), self.preemptions, model);
-        let outcomes = std::mem::take(&mut *outcomes.lock().unwrap());
-        Attempted {
-            executions,
-            outcomes,
-            reached: witnesses.reached(),
-        }
-    }
-
-    /// The producer's attempts, each of which asks once for the head.
-    fn push_asking<M: Memory<u64>, O: Orderings>(self, producer: &mut Producer<u64, M, O>) -> Done {
-        let mut done = Done::default();
-        let mut next = FIRST;
-        for _ in 0..self.attempts {
-            let vacant = producer.slots();
-            let head = (producer.position())
-                .wrapping_sub(self.start)
-                .wrapping_sub((self.capacity - vacant) as u64);
-            done.reads.push(Some(head));
-            if vacant > 0 {
-                assert!(push(producer, next));
-                next += 1;
-            }
-            done.moved.push(vacant > 0);
-        }
-        done
-    }
-
-    /// The consumer's attempts, each of which asks once for the tail.
-    fn pop_asking<M: Memory<u64>, O: Orderings>(self, consumer: &mut Consumer<u64, M, O>) -> Done {
-        let mut done = Done::default();
-        for _ in 0..self.attempts {
-            let there = consumer.slots();
-            let tail = (consumer.position())
-                .wrapping_sub(self.start)
-                .wrapping_add(there as u64);
-            done.reads.push(Some(tail));
-            if there > 0 {
-                done.popped.extend(pop(consumer));
-            }
-            done.moved.push(there > 0);
-        }
-        done
-    }
 }
 
-/// Pushes, and tells whether there was room.
-fn push<M: Memory<u64>, O: Orderings>(producer: &mut Producer<u64, M, O>, value: u64) -> bool {
-    match producer.push(value) {
-        Ok(()) => true,
-        Err(PushError::Full(returned)) => {
-            assert_eq!(returned, value);
-            false
-        }
-        Err(PushError::Violation(_, violation)) => panic!("{violation}"),
-    }
-}
-
-/// Pops, if there is an element.
-fn pop<M: Memory<u64>, O: Orderings>(consumer: &mut Consumer<u64, M, O>) -> Option<u64> {
-    match consumer.pop() {
-        Ok(value) => Some(value),
-        Err(PopError::Empty) => None,
-        Err(PopError::Violation(violation)) => panic!("{violation}"),
-    }
-}
-
-/// Takes what is left in a ring that both sides are done with, and ends it.
-fn finish<M: Memory<u64>, O: Orderings>(
-    producer: Producer<u64, M, O>,
-    mut consumer: Consumer<u64, M, O>,
-) -> Vec<u64> {
-    drop(producer);
-    std::iter::from_fn(|| pop(&mut consumer)).collect()
-}
-
-/// What a model of whole runs came to.
-#[derive(Debug)]
-pub struct Explored {
-    /// Number of executions.
-    pub executions: usize,
-    /// The situations that were reached.
-    pub reached: BTreeSet<&'static str>,
-}
-
-/// The payload of the models below.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Payload {
-    /// Plain cells on the heap.
-    Heap,
-    /// Relaxed words in two blocks.
-    Split,
-}
-
-/// Slices and chunks: one publish and one vacate for several slots.
-pub fn batches<O: Orderings + 'static>(
-    payload: Payload,
-    capacity: usize,
-    start: u64,
-    shape: Shape,
-) -> Explored {
-    let witnesses = Witnesses::default();
-    let reached = witnesses.clone();
-    let name = format!("batches, {payload:?}, capacity {capacity}, start {start}, {shape:?}");
-    let executions = explore(&name, move || match payload {
-        Payload::Heap => {
-            let (producer, consumer): HeapRing<u64, O> = ring_at(capacity, start).unwrap();
-            batch_run(producer, consumer, shape, &reached);
-        }
-        Payload::Split => {
-            let blocks = Blocks::new(capacity);
-            // SAFETY: the handles are gone when `batch_run` returns.
-            let ring: RecordedRing<O> = unsafe { blocks.attach(start) };
-            batch_run(ring.producer, ring.consumer, shape, &reached);
-        }
-    });
-    Explored {
-        executions,
-        reached: witnesses.reached(),
-    }
-}
-
-fn batch_run<M: Memory<u64> + 'static, O: Orderings + 'static>(
-    mut producer: Producer<u64, M, O>,
-    mut consumer: Consumer<u64, M, O>,
-    shape: Shape,
-    witnesses: &Witnesses,
-) {
-    let capacity = producer.capacity();
-    let ((pushed, producer), (popped, consumer)) = shape.run(
-        move || {
-            let mut next = FIRST;
-            // A chunk of all slots, of which all but the last are committed.
-            let mut refused = None;
-            match producer.reserve(capacity) {
-                Ok(mut chunk) => {
-                    let filled = chunk.fill(next..);
-                    assert_eq!(filled, capacity);
-                    let committed = capacity.div_ceil(2);
-                    chunk.commit(committed);
-                    next += committed as u64;
-                }
-                Err(error) => refused = Some(error),
-            }
-            assert_eq!(refused, None, "the ring begins empty");
-            // A slice of more than fits.
-            let values: Vec<u64> = (next..).take(capacity + 1).collect();
-            next += producer.push_slice(&values).unwrap() as u64;
-            // A chunk of one, if there is room by now.
-            match producer.reserve(1) {
-                Ok(mut chunk) => {
-                    chunk.push(next).unwrap();
-                    chunk.commit_all();
-                    next += 1;
-                }
-                Err(ChunkError::TooFew { available: 0, .. }) => (),
-                Err(error) => panic!("{error}"),
-            }
-            (next - FIRST, producer)
-        },
-        move || {
-            let mut popped = Vec::new();
-            let there = consumer.slots();
-            let mut chunk = consumer.read_chunk(there).unwrap();
-            popped.extend(chunk.by_ref().take(1));
-            // What was not taken stays in the ring.
-            drop(chunk);
-            let mut values = [0; 2];
-            let count = consumer.pop_slice(&mut values).unwrap();
-            popped.extend_from_slice(&values[..count]);
-            consumer.pop_into(&mut popped, 1).unwrap();
-            (popped, consumer)
-        },
-    );
-    let in_time = popped.len();
-    let arrived: Vec<u64> = popped
-        .into_iter()
-        .chain(finish(producer, consumer))
-        .collect();
-    let sent: Vec<u64> = (FIRST..FIRST + pushed).collect();
-    assert_eq!(
-        arrived, sent,
-        "every element arrives once, in order, untorn"
-    );
-    witnesses.note("nothing popped", in_time == 0);
-    witnesses.note("slot used again", pushed > capacity as u64);
-    witnesses.note("all popped in time", in_time as u64 == pushed);
-}
-
-/// An element whose drops are counted, and whose leak loom reports.
-struct Token {
-    id: usize,
-    drops: Arc<[AtomicU32]>,
-    /// Which thread dropped each.
-    droppers: Arc<Mutex<Vec<(usize, ThreadId)>>>,
-    _track: Track<()>,
-}
-
-impl Drop for Token {
-    fn drop(&mut self) {
-        self.drops[self.id].fetch_add(1, StdOrdering::Relaxed);
-        let thread = thread::current().id();
-        self.droppers.lock().unwrap().push((self.id, thread));
-    }
-}
-
-/// Both sides leave, each after some work, in every order: the memory is freed
-/// once and every element is dropped once.
-pub fn teardown<O: Orderings + 'static>(
-    capacity: usize,
-    start: u64,
-    pushes: usize,
-    pops: usize,
-    shape: Shape,
-) -> Explored {
-    let witnesses = Witnesses::default();
-    let reached = witnesses.clone();
-    let name = format!(
-        "teardown, capacity {capacity}, {pushes} pushes, {pops} pops, start {start}, {shape:?}"
-    );
-    let executions = explore(&name, move || {
-        let (mut producer, mut consumer): HeapRing<Token, O> = ring_at(capacity, start).unwrap();
-        let drops: Arc<[AtomicU32]> = (0..pushes).map(|_| AtomicU32::new(0)).collect();
-        let droppers = Arc::new(Mutex::new(Vec::new()));
-        let (made, who) = (Arc::clone(&drops), Arc::clone(&droppers));
-        let ((rejected, producing), (popped, consuming)) = shape.run(
-            move || {
-                let mut rejected = 0;
-                for id in 0..pushes {
-                    let token = Token {
-                        id,
-                        drops: Arc::clone(&made),
-                        droppers: Arc::clone(&who),
-                        _track: Track::new(()),
-                    };
-                    rejected += usize::from(producer.push(token).is_err());
-                }
-                drop(producer);
-                (rejected, thread::current().id())
-            },
-            move || {
-                let popped = (0..pops).filter(|_| consumer.pop().is_ok()).count();
-                drop(consumer);
-                (popped, thread::current().id())
-            },
-        );
-        let drops: Vec<u32> = drops.iter().map(|n| n.load(StdOrdering::Relaxed)).collect();
-        assert_eq!(drops, vec![1; pushes], "every element is dropped once");
-        let dropped_by = |side| {
-            let droppers = droppers.lock().unwrap();
-            droppers
-                .iter()
-                .filter(|(_, thread)| *thread == side)
-                .count()
-        };
-        let left = pushes - rejected - popped;
-        reached.note("nothing left", left == 0);
-        reached.note("all left", left == pushes);
-        reached.note(
-            "producer last",
-            left > 0 && dropped_by(producing) == rejected + left,
-        );
-        reached.note(
-            "consumer last",
-            left > 0 && dropped_by(consuming) == popped + left,
-        );
-    });
-    Explored {
-        executions,
-        reached: witnesses.reached(),
-    }
-}
-
-/// The producer leaves, and the consumer that sees it drains every element.
+/// The values that one side has loaded from the peer's position.
 ///
-/// In this model and the next only one side asks, and its handle is dropped
-/// after the join: where one thread loads the `abandoned` word and later swaps
-/// it, loom 0.7.3 takes its own load for the last access that the swap depends
-/// on, and never explores the executions in which the other side sees the swap.
-/// (The witness "drained to the end" was missing from such a model.)
-pub fn drain<O: Orderings + 'static>(
-    capacity: usize,
-    start: u64,
-    pushes: usize,
-    shape: Shape,
-) -> Explored {
-    let witnesses = Witnesses::default();
-    let reached = witnesses.clone();
-    let name = format!("drain, capacity {capacity}, {pushes} pushes, start {start}, {shape:?}");
-    let executions = explore(&name, move || {
-        let (mut producer, mut consumer): HeapRing<u64, O> = ring_at(capacity, start).unwrap();
-        let ((pushed, ()), (popped, drained, consumer)) = shape.run(
-            move || {
-                let mut next = FIRST;
-                for _ in 0..pushes {
-                    next += u64::from(push(&mut producer, next));
-                }
-                (next - FIRST, drop(producer))
-            },
-            move || {
-                let mut popped = Vec::new();
-                for _ in 0..2 {
-                    if consumer.is_abandoned() {
-                        popped.extend(std::iter::from_fn(|| pop(&mut consumer)));
-                        return (popped, true, consumer);
-                    }
-                    popped.extend(pop(&mut consumer));
-                }
-                (popped, false, consumer)
-            },
-        );
-        drop(consumer);
-        let sent: Vec<u64> = (FIRST..FIRST + pushed).collect();
-        assert!(sent.starts_with(&popped), "in order: {popped:?}");
-        if drained {
-            assert_eq!(popped, sent, "a drained ring gives every element");
-        }
-        reached.note("drained to the end", drained && pushed == pushes as u64);
-        reached.note("not drained", !drained);
-    });
-    Explored {
-        executions,
-        reached: witnesses.reached(),
+/// The mutex is the standard library's, so that the checker does not see it and
+/// it orders nothing in the model.
+#[derive(Debug, Clone, Default)]
+struct Loads(Arc<Mutex<Vec<u64>>>);
+
+impl Loads {
+    /// Takes out the loads since the last call.
+    fn take(&self) -> Vec<u64> {
+        std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-/// The consumer leaves, and the producer that sees it also sees what the
-/// consumer did before.
-pub fn consumer_leaves<O: Orderings + 'static>(
-    capacity: usize,
-    start: u64,
-    shape: Shape,
-) -> Explored {
-    let witnesses = Witnesses::default();
-    let reached = witnesses.clone();
-    let name = format!("consumer leaves, capacity {capacity}, start {start}, {shape:?}");
-    let executions = explore(&name, move || {
-        let (mut producer, mut consumer): HeapRing<u64, O> = ring_at(capacity, start).unwrap();
-        // loom watches it: a read that the write does not happen before fails.
-        // `Rc`: loom runs its threads one at a time on one thread of the system.
-        let written = Rc::new(UnsafeCell::new(0));
-        let read = Rc::clone(&written);
-        let ((saw, producer), ()) = shape.run(
-            move || {
-                push(&mut producer, FIRST);
-                for _ in 0..2 {
-                    if producer.is_abandoned() {
-                        // SAFETY: loom checks that the consumer is done with it.
-                        let value = read.with(|value| unsafe { *value });
-                        return (Some(value), producer);
-                    }
-                }
-                (None, producer)
-            },
-            move || {
-                pop(&mut consumer);
-                // SAFETY: loom checks that the producer reads it afterwards.
-                written.with_mut(|value| unsafe { *value = 1 });
-                drop(consumer);
-            },
-        );
-        drop(producer);
-        assert!(
-            matches!(saw, None | Some(1)),
-            "what the consumer did is seen"
-        );
-        reached.note("seen to leave", saw.is_some());
-        reached.note("not seen to leave", saw.is_none());
-    });
-    Explored {
-        executions,
-        reached: witnesses.reached(),
+/// A memory that notes what is loaded from the peer's words.
+#[derive(Debug)]
+struct Recorded<M> {
+    memory: M,
+    loads: Loads,
+}
+
+impl<M> Recorded<M> {
+    /// Wraps `memory`.
+    fn new(memory: M) -> (Self, Loads) {
+        let loads = Loads::default();
+        let recorded = Self {
+            memory,
+            loads: loads.clone(),
+        };
+        (recorded, loads)
+    }
+}
+
+// SAFETY: all is passed on to a memory that keeps the contract.
+unsafe impl<T, M: Memory<T>> Memory<T> for Recorded<M> {
+    const STRIDE: usize = M::STRIDE;
+
+    unsafe fn store(&self, word: usize, value: u64, order: Ordering) {
+        // SAFETY: the caller's obligation.
+        unsafe { self.memory.store(word, value, order) };
+    }
+
+    unsafe fn load(&self, word: usize, order: Ordering) -> u64 {
+        // SAFETY: the caller's obligation.
+        let value = unsafe { self.memory.load(word, order) };
+        self.loads.0.lock().unwrap().push(value);
+        value
+    }
+
+    unsafe fn write(&self, slot: usize, value: T) {
+        // SAFETY: the caller's obligation.
+        unsafe { self.memory.write(slot, value) };
+    }
+
+    unsafe fn read(&self, slot: usize) -> T {
+        // SAFETY: the caller's obligation.
+        unsafe { self.memory.read(slot) }
+    }
+
+    unsafe fn take_back(&self, slot: usize) -> T {
+        // SAFETY: the caller's obligation.
+        unsafe { self.memory.take_back(slot) }
+    }
+
+    fn abandon(&self, order: Ordering) -> bool {
+        self.memory.abandon(order)
+    }
+
+    unsafe fn free(&mut self, remaining: impl Iterator<Item = usize>) {
+        // SAFETY: the caller's obligation.
+        unsafe { self.memory.free(remaining) };
     }
 }

@@ -7,8 +7,8 @@
 //!
 //! - [`enumerator`]: which outcomes a ring may have under release/acquire,
 //!   computed independently of any model checker.
-//! - `model`, `index_models`, `packed_models` and `bytes_models` (model checker's
-//!   world): the loom models.
+//! - `model`, `element_models`, `index_models`, `packed_models` and `bytes_models`
+//!   (model checker's world): the loom models.
 //! - `rings`, `wake_models` and `end_models` (the same world): models of what goes on
 //!   around any ring.
 //! - [`sites`]: the table of orderings, and the mutants that weaken them.
@@ -31,6 +31,8 @@ pub mod sites;
 
 #[cfg(loom)]
 pub mod bytes_models;
+#[cfg(loom)]
+pub mod element_models;
 #[cfg(loom)]
 pub mod end_models;
 #[cfg(loom)]

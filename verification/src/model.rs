@@ -9,15 +9,15 @@
 //! bounded ones even that they reached all that the
 //! [`enumerator`](crate::enumerator) knows.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
 use std::sync::{Arc, Mutex};
 
 use loom::model::Builder;
-use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::sync::atomic::AtomicU64;
 use loom::thread;
-use memenpsf_ring::index::{Consumer, Producer, producer_block};
-use memenpsf_ring::memory::{CONSUMER_BLOCK, LINE_PAIR, Memory, Split};
-use memenpsf_ring::ordering::Orderings;
+use memenpsf_ring::Plain;
+use memenpsf_ring::memory::{CONSUMER_BLOCK, Split};
 
 use crate::blocks::Block;
 
@@ -58,6 +58,60 @@ pub fn explore_bounded(
     println!("{name}: {executions} executions");
     assert!(executions > 1, "{name}: the model checker did not explore");
     executions
+}
+
+/// Situations that executions of one model have reached.
+///
+/// The mutex is the standard library's, so that the checker does not see it and it
+/// orders nothing in the model.
+#[derive(Debug, Clone, Default)]
+pub struct Witnesses(Arc<Mutex<BTreeSet<&'static str>>>);
+
+impl Witnesses {
+    /// Notes a situation, if it was reached.
+    pub fn note(&self, situation: &'static str, reached: bool) {
+        if reached {
+            self.0.lock().unwrap().insert(situation);
+        }
+    }
+}
+
+/// What a model came to.
+#[derive(Debug)]
+pub struct Explored<T = ()> {
+    /// Number of executions.
+    pub executions: usize,
+    /// What the executions came to.
+    pub outcomes: BTreeSet<T>,
+    /// The situations that were reached.
+    pub reached: BTreeSet<&'static str>,
+}
+
+/// Explores the executions of `model`, all or with at most so many preemptions, and
+/// gathers what they return and which situations they reach.
+///
+/// # Panics
+///
+/// As [`explore`].
+pub fn gather<T: Ord + Send + 'static>(
+    name: &str,
+    preemptions: Option<usize>,
+    model: impl Fn(&Witnesses) -> T + Send + Sync + 'static,
+) -> Explored<T> {
+    let witnesses = Witnesses::default();
+    let outcomes = Arc::new(Mutex::new(BTreeSet::new()));
+    let (reached, noted) = (witnesses.clone(), Arc::clone(&outcomes));
+    let executions = explore_bounded(name, preemptions, move || {
+        let outcome = model(&reached);
+        noted.lock().unwrap().insert(outcome);
+    });
+    let outcomes = std::mem::take(&mut *outcomes.lock().unwrap());
+    let reached = std::mem::take(&mut *witnesses.0.lock().unwrap());
+    Explored {
+        executions,
+        outcomes,
+        reached,
+    }
 }
 
 /// Which of the two sides gets a thread of its own; the other runs on the
@@ -124,137 +178,34 @@ fn block(size: usize, words: impl Iterator<Item = usize>) -> Block {
     block
 }
 
-/// The two blocks of one index ring of `u64`. They must outlive its handles.
+/// The two blocks of one ring. They must outlive its handles.
 #[derive(Debug)]
 pub struct Blocks {
     producer: Block,
     consumer: Block,
-    capacity: usize,
 }
 
 impl Blocks {
-    /// Makes the blocks of a ring of `capacity` elements.
-    pub fn new(capacity: usize) -> Self {
-        let size = producer_block::<u64>(capacity).unwrap().size();
-        let words = std::iter::once(0).chain((0..capacity).map(|slot| LINE_PAIR + 8 * slot));
+    /// Makes the blocks of a ring whose producer block has `size` bytes, with words
+    /// at these offsets.
+    pub(crate) fn new(size: usize, words: impl Iterator<Item = usize>) -> Self {
         Self {
             producer: block(size, words),
             consumer: block(CONSUMER_BLOCK, std::iter::once(0)),
-            capacity,
         }
     }
 
-    /// Makes both handles of a ring that begins at `start`.
+    /// Returns the producer's and the consumer's view.
     ///
     /// # Safety
     ///
-    /// 1. The blocks outlive both handles.
-    /// 2. It is called once.
-    pub unsafe fn attach<O: Orderings>(&self, start: u64) -> RecordedRing<O> {
+    /// 1. The blocks outlive both, and are those of a ring of such elements.
+    pub(crate) unsafe fn views<T: Plain>(&self) -> [Split<T>; 2] {
         let (ours, theirs) = (self.producer.start(), self.consumer.start());
-        // SAFETY: both blocks are aligned, as large as the layout says, and live
-        // long enough (obligation 1).
-        let memory = unsafe { Split::new(ours, theirs) };
-        let (memory, heads) = Recorded::new(memory);
-        // SAFETY: it is the only producer (obligation 2).
-        let producer = unsafe { Producer::attach(memory, self.capacity, start) };
+        // SAFETY: aligned, as large as the layout says, and alive (obligation 1).
+        let producing = unsafe { Split::new(ours, theirs) };
         // SAFETY: as above.
-        let memory = unsafe { Split::new(theirs, ours) };
-        let (memory, tails) = Recorded::new(memory);
-        // SAFETY: it is the only consumer (obligation 2).
-        let consumer = unsafe { Consumer::attach(memory, self.capacity, start) };
-        RecordedRing {
-            producer: producer.unwrap(),
-            consumer: consumer.unwrap(),
-            heads,
-            tails,
-        }
-    }
-}
-
-/// A split ring whose loads of the peer's positions are recorded.
-#[derive(Debug)]
-pub struct RecordedRing<O: Orderings> {
-    /// The side that pushes.
-    pub producer: Producer<u64, Recorded<Split<u64>>, O>,
-    /// The side that pops.
-    pub consumer: Consumer<u64, Recorded<Split<u64>>, O>,
-    /// The heads that the producer has loaded.
-    pub heads: Loads,
-    /// The tails that the consumer has loaded.
-    pub tails: Loads,
-}
-
-/// The values that one side has loaded from the peer's position.
-///
-/// The mutex is the standard library's, so that the checker does not see it and
-/// it orders nothing in the model.
-#[derive(Debug, Clone, Default)]
-pub struct Loads(Arc<Mutex<Vec<u64>>>);
-
-impl Loads {
-    /// Takes out the loads since the last call.
-    pub fn take(&self) -> Vec<u64> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
-}
-
-/// A memory that notes what is loaded from the peer's words.
-#[derive(Debug)]
-pub struct Recorded<M> {
-    memory: M,
-    loads: Loads,
-}
-
-impl<M> Recorded<M> {
-    /// Wraps `memory`.
-    pub fn new(memory: M) -> (Self, Loads) {
-        let loads = Loads::default();
-        let recorded = Self {
-            memory,
-            loads: loads.clone(),
-        };
-        (recorded, loads)
-    }
-}
-
-// SAFETY: all is passed on to a memory that keeps the contract.
-unsafe impl<T, M: Memory<T>> Memory<T> for Recorded<M> {
-    const STRIDE: usize = M::STRIDE;
-
-    unsafe fn store(&self, word: usize, value: u64, order: Ordering) {
-        // SAFETY: the caller's obligation.
-        unsafe { self.memory.store(word, value, order) };
-    }
-
-    unsafe fn load(&self, word: usize, order: Ordering) -> u64 {
-        // SAFETY: the caller's obligation.
-        let value = unsafe { self.memory.load(word, order) };
-        self.loads.0.lock().unwrap().push(value);
-        value
-    }
-
-    unsafe fn write(&self, slot: usize, value: T) {
-        // SAFETY: the caller's obligation.
-        unsafe { self.memory.write(slot, value) };
-    }
-
-    unsafe fn read(&self, slot: usize) -> T {
-        // SAFETY: the caller's obligation.
-        unsafe { self.memory.read(slot) }
-    }
-
-    unsafe fn take_back(&self, slot: usize) -> T {
-        // SAFETY: the caller's obligation.
-        unsafe { self.memory.take_back(slot) }
-    }
-
-    fn abandon(&self, order: Ordering) -> bool {
-        self.memory.abandon(order)
-    }
-
-    unsafe fn free(&mut self, remaining: impl Iterator<Item = usize>) {
-        // SAFETY: the caller's obligation.
-        unsafe { self.memory.free(remaining) };
+        let consuming = unsafe { Split::new(theirs, ours) };
+        [producing, consuming]
     }
 }

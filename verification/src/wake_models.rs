@@ -26,8 +26,7 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 use memenpsf_ring::ordering::Orderings;
 use memenpsf_ring::wake::{For, Sleeper, Waker};
 
-use crate::index_models::{Explored, Witnesses};
-use crate::model::{Shape, explore};
+use crate::model::{Explored, Shape, Witnesses, gather};
 use crate::rings::{Blocks, Kind, Life, Mortal, Pop, Push, Side};
 
 /// What is done wrong around the shipping code, for controls.
@@ -263,9 +262,7 @@ pub struct Talk<K: Kind> {
 impl<K: Kind> Talk<K> {
     /// Explores it. No message is lost and nobody sleeps for ever.
     pub fn explore<O: Orderings + 'static>(self) -> Explored {
-        let witnesses = Witnesses::default();
-        let reached = witnesses.clone();
-        let executions = explore(&format!("{self:?}"), move || {
+        gather(&format!("{self:?}"), None, move |reached| {
             let blocks = self.kind.blocks(0);
             let life = Life::default();
             // SAFETY: the handles are gone when the execution ends.
@@ -298,13 +295,9 @@ impl<K: Kind> Talk<K> {
             assert_eq!(popped.len() as u64, self.pops);
             assert_eq!(pushed, self.pushes);
             assert_prefix(&popped);
-            note(&reached, "consumer", consumed, produced.sent);
-            note(&reached, "producer", produced, consumed.sent);
-        });
-        Explored {
-            executions,
-            reached: witnesses.reached(),
-        }
+            note(reached, "consumer", consumed, produced.sent);
+            note(reached, "producer", produced, consumed.sent);
+        })
     }
 }
 

@@ -19,11 +19,12 @@ use std::fmt::Write;
 use memenpsf_ring::ordering::{Orderings, Shipped};
 use memenpsf_verification::bytes_models::{self, Setting};
 use memenpsf_verification::cell::{self, Verdict};
+use memenpsf_verification::element_models::{Payload, Program, Ring};
 use memenpsf_verification::end_models::Parting;
 use memenpsf_verification::enumerator::{Asking, Run, Strength};
-use memenpsf_verification::index_models::{self, Attempts};
+use memenpsf_verification::index_models::IndexRing;
 use memenpsf_verification::model::{SHAPES, Shape};
-use memenpsf_verification::packed_models;
+use memenpsf_verification::packed_models::PackedRing;
 use memenpsf_verification::rings::{Bytes, Index, Kind, Packed, Side};
 use memenpsf_verification::sites::{MUTANTS, Subject, With, mutants_of, with_mutant};
 use memenpsf_verification::wake_models::{Defect, Talk};
@@ -119,49 +120,47 @@ impl With for Model<'_> {
 }
 
 fn index<O: Orderings + 'static>(model: &str, shape: Shape) {
-    let attempts = Attempts {
+    let ring = IndexRing {
         capacity: 2,
-        attempts: 3,
-        start: u64::MAX,
+        start: 0,
         shape,
-        preemptions: None,
     };
-    match model {
-        "attempts, cells" => drop(attempts.on_heap::<O>()),
-        "attempts, words" => drop(attempts.over_regions::<O>()),
-        "batches" => {
-            let cells = index_models::Payload::Heap;
-            index_models::batches::<O>(cells, 2, 0, shape);
-        }
-        "teardown" => drop(index_models::teardown::<O>(2, 0, 2, 1, shape)),
-        "drain" => drop(index_models::drain::<O>(2, 0, 2, shape)),
-        "consumer leaves" => drop(index_models::consumer_leaves::<O>(2, 0, shape)),
-        unknown => panic!("no model is called {unknown}"),
-    }
+    let wraps = IndexRing {
+        start: u64::MAX,
+        ..ring
+    };
+    elements::<O>(model, ring, wraps, wraps);
 }
 
 fn packed<O: Orderings + 'static>(model: &str, shape: Shape) {
-    use packed_models::{Payload, Ring};
-
-    let ring = Ring {
-        capacity: 2,
-        start: 0,
-        shape,
-    };
     // One element a line, and seven.
-    let wide: Ring<7> = ring;
-    let narrow = Ring::<1> {
+    let wide = PackedRing::<7> {
         capacity: 2,
         start: 0,
         shape,
     };
+    let narrow = PackedRing::<1> {
+        capacity: 2,
+        start: 0,
+        shape,
+    };
+    elements::<O>(model, wide, wide, narrow);
+}
+
+/// A model of a ring of elements; the attempts are those of `cells` and of `words`.
+fn elements<O: Orderings + 'static>(
+    model: &str,
+    ring: impl Ring,
+    cells: impl Ring,
+    words: impl Ring,
+) {
     match model {
-        "attempts, cells" => drop(wide.attempts::<O>(Payload::Heap, 3)),
-        "attempts, words" => drop(narrow.attempts::<O>(Payload::Split, 3)),
-        "batches" => drop(wide.batches::<O>(Payload::Heap)),
-        "teardown" => drop(packed_models::teardown::<O>(2, 0, 2, 1, shape)),
-        "drain" => drop(wide.drain::<O>(2)),
-        "consumer leaves" => drop(wide.consumer_leaves::<O>()),
+        "attempts, cells" => drop(cells.explore::<O>(Payload::Heap, Program::Asking(3))),
+        "attempts, words" => drop(words.explore::<O>(Payload::Split, Program::Asking(3))),
+        "batches" => drop(ring.explore::<O>(Payload::Heap, Program::Batches)),
+        "teardown" => drop(ring.teardown::<O>(2, 1)),
+        "drain" => drop(ring.drain::<O>(2)),
+        "consumer leaves" => drop(ring.consumer_leaves::<O>()),
         unknown => panic!("no model is called {unknown}"),
     }
 }

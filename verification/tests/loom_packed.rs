@@ -12,8 +12,10 @@
 use std::collections::BTreeSet;
 
 use memenpsf_ring::ordering::Shipped;
-use memenpsf_verification::model::{SHAPES, Shape};
-use memenpsf_verification::packed_models::{Explored, Payload, Ring, teardown};
+use memenpsf_verification::element_models::{Payload, Program, Ring};
+use memenpsf_verification::enumerator::{Asking, Outcome};
+use memenpsf_verification::model::{Explored, SHAPES, Shape};
+use memenpsf_verification::packed_models::PackedRing;
 
 /// Laps before the 32 bits of a lap wrap: in a ring of so many slots in all lines,
 /// `slots * WRAP - n` is `n` elements before lap 0.
@@ -23,10 +25,10 @@ const WRAP: u64 = u32::MAX as u64;
 fn rings<const W: usize>(
     capacities: &'static [usize],
     starts: &'static [u64],
-) -> impl Iterator<Item = Ring<W>> {
+) -> impl Iterator<Item = PackedRing<W>> {
     capacities.iter().flat_map(move |&capacity| {
         SHAPES.into_iter().flat_map(move |shape| {
-            starts.iter().map(move |&start| Ring {
+            starts.iter().map(move |&start| PackedRing {
                 capacity,
                 start,
                 shape,
@@ -37,9 +39,13 @@ fn rings<const W: usize>(
 
 /// Runs attempts and compares the outcomes with the enumerator's, and the
 /// situations with those that the bound must reach.
-fn assert_complete<const W: usize>(payload: Payload, attempts: usize, ring: Ring<W>) -> usize {
-    let explored = ring.attempts::<Shipped>(payload, attempts);
-    let expected = ring.expected(attempts);
+fn assert_complete<const W: usize>(
+    payload: Payload,
+    attempts: usize,
+    ring: PackedRing<W>,
+) -> usize {
+    let explored = ring.explore::<Shipped>(payload, Program::Asking(attempts));
+    let expected = ring.expected(attempts, Asking::Always);
     let found = explored.outcomes.intersection(&expected).count();
     println!("    {found} of {} outcomes", expected.len());
     assert_eq!(explored.outcomes, expected, "{ring:?}");
@@ -47,9 +53,18 @@ fn assert_complete<const W: usize>(payload: Payload, attempts: usize, ring: Ring
     explored.executions
 }
 
-fn assert_situations<const W: usize>(explored: &Explored, ring: Ring<W>, attempts: usize) {
+fn assert_situations<const W: usize>(
+    explored: &Explored<Outcome>,
+    ring: PackedRing<W>,
+    attempts: usize,
+) {
     let most = attempts as u64;
-    let mut situations = BTreeSet::from(["empty", "all popped in time", "none popped in time"]);
+    let mut situations = BTreeSet::from([
+        "empty",
+        "every attempt popped",
+        "all popped in time",
+        "none popped in time",
+    ]);
     if attempts > ring.capacity {
         situations.insert("full");
     }
@@ -83,13 +98,13 @@ fn attempts_on_the_heap_reach_every_outcome_and_no_other() {
         }
     }
     // The longest runs, of 256 outcomes, in one shape each.
-    let one_a_line = Ring::<7> {
+    let one_a_line = PackedRing::<7> {
         capacity: 2,
         start: 0,
         shape: Shape::ProducerSpawned,
     };
     executions += assert_complete(Payload::Heap, 4, one_a_line);
-    let two_a_line = Ring::<3> {
+    let two_a_line = PackedRing::<3> {
         capacity: 2,
         start: 4 * WRAP - 1,
         shape: Shape::ConsumerSpawned,
@@ -120,24 +135,24 @@ fn attempts_over_regions_reach_every_outcome_and_no_other() {
 #[test]
 fn push_and_pop_deliver_in_order_with_either_payload() {
     let mut executions = 0;
-    let mut run = |explored: Explored| executions += explored.executions;
+    let mut run = |explored: Explored<Outcome>| executions += explored.executions;
     for ring in rings::<7>(&[1, 2], &[2 * WRAP - 1]) {
-        let explored = ring.one_by_one::<Shipped>(Payload::Heap, 4);
+        let explored = ring.explore::<Shipped>(Payload::Heap, Program::OneByOne(4));
         assert_situations(&explored, ring, 4);
         run(explored);
     }
     for ring in rings::<3>(&[1, 2, 3], &[1, 4 * WRAP - 1]) {
-        let explored = ring.one_by_one::<Shipped>(Payload::Heap, 3);
+        let explored = ring.explore::<Shipped>(Payload::Heap, Program::OneByOne(3));
         assert_situations(&explored, ring, 3);
         run(explored);
     }
     for ring in rings::<1>(&[1, 2], &[5, 7 * WRAP - 1]) {
-        let explored = ring.one_by_one::<Shipped>(Payload::Split, 3);
+        let explored = ring.explore::<Shipped>(Payload::Split, Program::OneByOne(3));
         assert_situations(&explored, ring, 3);
         run(explored);
     }
     for ring in rings::<3>(&[1, 2], &[1]) {
-        let explored = ring.one_by_one::<Shipped>(Payload::Split, 2);
+        let explored = ring.explore::<Shipped>(Payload::Split, Program::OneByOne(2));
         assert_situations(&explored, ring, 2);
         run(explored);
     }
@@ -147,20 +162,20 @@ fn push_and_pop_deliver_in_order_with_either_payload() {
 #[test]
 fn batches_arrive_in_order_with_either_payload() {
     let mut executions = 0;
-    let mut run = |explored: Explored| {
+    let mut run = |explored: Explored<Outcome>| {
         executions += explored.executions;
         for situation in ["none popped in time", "all popped in time", "line crossed"] {
             assert!(explored.reached.contains(situation), "{explored:?}");
         }
     };
     for ring in rings::<7>(&[2], &[0, 2 * WRAP - 1]) {
-        run(ring.batches::<Shipped>(Payload::Heap));
+        run(ring.explore::<Shipped>(Payload::Heap, Program::Batches));
     }
     for ring in rings::<3>(&[2, 3], &[4 * WRAP - 1]) {
-        run(ring.batches::<Shipped>(Payload::Heap));
+        run(ring.explore::<Shipped>(Payload::Heap, Program::Batches));
     }
     for ring in rings::<1>(&[1, 2], &[6]) {
-        run(ring.batches::<Shipped>(Payload::Split));
+        run(ring.explore::<Shipped>(Payload::Split, Program::Batches));
     }
     println!("total: {executions} executions");
 }
@@ -168,21 +183,20 @@ fn batches_arrive_in_order_with_either_payload() {
 #[test]
 fn either_side_may_leave_first_and_nothing_leaks() {
     let mut executions = 0;
-    for capacity in [1, 2] {
-        for shape in SHAPES {
-            for (start, pushes, pops) in [(0, 2, 1), (u64::MAX, 3, 2), (WRAP - 1, 2, 2)] {
-                let explored = teardown::<Shipped>(capacity, start, pushes, pops, shape);
-                executions += explored.executions;
-                let mut situations = BTreeSet::from(["producer last", "consumer last"]);
-                // As many elements as are rejected need no pop.
-                if pops >= pushes.min(capacity) {
-                    situations.insert("nothing left");
-                }
-                if pushes <= capacity {
-                    situations.insert("all left");
-                }
-                assert_eq!(explored.reached, situations);
+    for (start, pushes, pops) in [(0, 2, 1), (u64::MAX, 3, 2), (WRAP - 1, 2, 2)] {
+        for ring in rings::<7>(&[1, 2], &[0]) {
+            let ring = PackedRing { start, ..ring };
+            let explored = ring.teardown::<Shipped>(pushes, pops);
+            executions += explored.executions;
+            let mut situations = BTreeSet::from(["producer last", "consumer last"]);
+            // As many elements as are rejected need no pop.
+            if pops >= pushes.min(ring.capacity) {
+                situations.insert("nothing left");
             }
+            if pushes <= ring.capacity {
+                situations.insert("all left");
+            }
+            assert_eq!(explored.reached, situations, "{ring:?}");
         }
     }
     println!("total: {executions} executions");
