@@ -1,6 +1,6 @@
 //! Messages of any length over shared memory: [`ByteInterface`] behind the trait of
-//! the others. A message is as many bytes as its words have, and goes by itself: a
-//! batch is many calls.
+//! the others. A message is as many bytes as its words have. A batch is sent up to 64
+//! messages a call, and received one a call.
 
 use std::os::unix::net::UnixStream;
 
@@ -12,6 +12,9 @@ use crate::exchange::{Endpoint, Side};
 use crate::message::Format;
 use crate::spin::Backoff;
 use crate::transport::{Transport, TransportError, Waiting};
+
+/// The most messages that one call sends.
+const AT_ONCE: usize = 64;
 
 /// One end of a connection over shared memory for messages of any length.
 #[derive(Debug)]
@@ -34,12 +37,21 @@ impl Transport for SharedBytes {
 
     fn send(&mut self, messages: &[u64]) -> Result<usize, TransportError> {
         let mut sent = 0;
-        for message in messages.chunks_exact(self.words) {
-            match self.interface.xmit(message.as_bytes()) {
-                Ok(()) => sent += 1,
-                Err(ByteXmitError::Full) => break,
+        let mut parts: [&[u8]; AT_ONCE] = [&[]; AT_ONCE];
+        for messages in messages.chunks(AT_ONCE * self.words) {
+            let mut count = 0;
+            for (part, message) in parts.iter_mut().zip(messages.chunks_exact(self.words)) {
+                *part = message.as_bytes();
+                count += 1;
+            }
+            let accepted = match self.interface.xmit_vectored(&parts[..count]) {
+                Ok(accepted) => accepted,
                 Err(ByteXmitError::Closed(_)) => return Err(TransportError::Closed),
                 Err(error) => return Err(TransportError::TransmitBytes(error)),
+            };
+            sent += accepted;
+            if accepted < count {
+                break;
             }
         }
         if sent > 0 {
