@@ -1,4 +1,4 @@
-//! Measures the index ring between two threads.
+//! Measures the rings between two threads.
 
 #[cfg(not(loom))]
 mod common;

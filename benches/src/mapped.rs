@@ -15,8 +15,8 @@ use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 use memenpsf_ring::memory::{CONSUMER_BLOCK, Split};
-use memenpsf_ring::{LayoutError, index, packed};
-use memmap2::{MmapOptions, MmapRaw};
+use memenpsf_ring::{LayoutError, Plain, bytes, index, packed};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// A handle of a ring, and the two mappings that it works on.
@@ -24,14 +24,25 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 pub struct Mapped<H> {
     // Before the mappings (I2).
     handle: H,
-    _own: MmapRaw,
-    _peer: MmapRaw,
+    own: MmapRaw,
+    peer: MmapRaw,
 }
 
 impl<H> Mapped<H> {
     /// Returns the handle.
     pub fn get(&mut self) -> &mut H {
         &mut self.handle
+    }
+
+    /// Puts the pages of both mappings in place in this process. They are when they are
+    /// mapped, and a forked process has to do so again.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn populate(&self) -> io::Result<()> {
+        self.own.advise(Advice::PopulateWrite)?;
+        self.peer.advise(Advice::PopulateRead)
     }
 }
 
@@ -60,29 +71,41 @@ impl Blocks {
         &self.0
     }
 
-    /// Maps the block `own` read-write, and the other one read-only.
-    fn map(&self, own: usize) -> io::Result<[MmapRaw; 2]> {
+    /// Maps the block `own` read-write and the other one read-only, and makes the
+    /// handle of a ring on them, which has this block in its hands from now on (I3).
+    fn attach<T: Plain, H>(
+        &self,
+        own: usize,
+        handle: impl FnOnce(Split<T>) -> Result<H, LayoutError>,
+    ) -> io::Result<Mapped<H>> {
         // Pages that are in place from the start: a first touch costs over a
         // microsecond and is not what is measured.
         let mut options = MmapOptions::new();
         options.populate();
-        Ok([
-            options.map_raw(&self.0[own])?,
-            options.map_raw_read_only(&self.0[1 - own])?,
-        ])
+        let peer = options.map_raw_read_only(&self.0[1 - own])?;
+        let own = options.map_raw(&self.0[own])?;
+        // SAFETY: pages are aligned to more than 128 bytes, both blocks are as long as
+        // the ring's layout says (I1) and mapped as long as the handle lives (I2), and
+        // only it has the own block in its hands (I3).
+        let memory = unsafe { Split::new(start(&own)?, start(&peer)?) };
+        Ok(Mapped {
+            handle: handle(memory).map_err(invalid)?,
+            own,
+            peer,
+        })
     }
 }
 
 macro_rules! rings {
-    ($($ring:ident, $blocks:ident, $producer:ident, $consumer:ident;)*) => {$(
-        #[doc = concat!("Makes the memory of a ring `", stringify!($ring), "` of numbers.")]
+    ($($name:ident, $ring:ident, $blocks:ident, $producer:ident, $consumer:ident;)*) => {$(
+        #[doc = concat!("Makes the memory of a ring `", stringify!($ring), "`.")]
         ///
         /// # Errors
         ///
-        /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a capacity that it does
-        /// not have; otherwise what the system says.
-        pub fn $blocks(capacity: usize) -> io::Result<Blocks> {
-            Blocks::new($ring::producer_block::<u64>(capacity).map_err(invalid)?.size())
+        /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a capacity or an element
+        /// that it does not have; otherwise what the system says.
+        pub fn $blocks<T: Plain>(capacity: usize) -> io::Result<Blocks> {
+            Blocks::new($ring::producer_block::<T>(capacity).map_err(invalid)?.size())
         }
 
         #[doc = concat!("Makes the only producer of a ring `", stringify!($ring), "`.")]
@@ -90,19 +113,15 @@ macro_rules! rings {
         /// # Errors
         ///
         /// As for its memory, which is to be of this capacity.
-        pub fn $producer(
+        pub fn $producer<T: Plain>(
             blocks: &Blocks,
             capacity: usize,
-        ) -> io::Result<Mapped<$ring::Producer<u64, Split<u64>>>> {
-            let [own, peer] = blocks.map(0)?;
-            // SAFETY: pages are aligned to more than 128 bytes, both blocks are as
-            // long as the ring's layout says (I1) and mapped as long as the handle
-            // lives (I2), and only it has the own block in its hands (I3).
-            let memory = unsafe { Split::new(start(&own)?, start(&peer)?) };
-            // SAFETY: the memory is that of a ring of this capacity, new, and this is
-            // its only producer.
-            let handle = unsafe { $ring::Producer::attach(memory, capacity, 0) }.map_err(invalid)?;
-            Ok(Mapped { handle, _own: own, _peer: peer })
+        ) -> io::Result<Mapped<$ring::Producer<T, Split<T>>>> {
+            blocks.attach(0, |memory| {
+                // SAFETY: the memory is that of a ring of this capacity, new, and this
+                // is its only producer.
+                unsafe { $ring::Producer::attach(memory, capacity, 0) }
+            })
         }
 
         #[doc = concat!("Makes the only consumer of a ring `", stringify!($ring), "`.")]
@@ -110,50 +129,75 @@ macro_rules! rings {
         /// # Errors
         ///
         /// As for its memory, which is to be of this capacity.
-        pub fn $consumer(
+        pub fn $consumer<T: Plain>(
             blocks: &Blocks,
             capacity: usize,
-        ) -> io::Result<Mapped<$ring::Consumer<u64, Split<u64>>>> {
-            let [own, peer] = blocks.map(1)?;
-            // SAFETY: as for the producer.
-            let memory = unsafe { Split::new(start(&own)?, start(&peer)?) };
-            // SAFETY: as for the producer; this is its only consumer.
-            let handle = unsafe { $ring::Consumer::attach(memory, capacity, 0) }.map_err(invalid)?;
-            Ok(Mapped { handle, _own: own, _peer: peer })
+        ) -> io::Result<Mapped<$ring::Consumer<T, Split<T>>>> {
+            blocks.attach(1, |memory| {
+                // SAFETY: as for the producer; this is its only consumer.
+                unsafe { $ring::Consumer::attach(memory, capacity, 0) }
+            })
+        }
+
+        #[doc = concat!("Makes a ring `", stringify!($ring), "` over two memfds.")]
+        ///
+        /// # Errors
+        ///
+        /// As for its memory.
+        ///
+        /// ```
+        #[doc = concat!("let (mut producer, mut consumer) = memenpsf_benches::mapped::", stringify!($name), "(64)?;")]
+        /// producer.get().push(7_u64).unwrap();
+        /// assert_eq!(consumer.get().pop(), Ok(7));
+        /// # Ok::<(), std::io::Error>(())
+        /// ```
+        pub fn $name<T: Plain>(
+            capacity: usize,
+        ) -> io::Result<Pair<$ring::Producer<T, Split<T>>, $ring::Consumer<T, Split<T>>>> {
+            let blocks = $blocks::<T>(capacity)?;
+            Ok(($producer(&blocks, capacity)?, $consumer(&blocks, capacity)?))
         }
     )*};
 }
 
+/// Both handles of a ring over memfds, with its pages in place.
+pub type Pair<P, C> = (Mapped<P>, Mapped<C>);
+
 rings! {
-    index, index_blocks, index_producer, index_consumer;
-    packed, packed_blocks, packed_producer, packed_consumer;
+    index_ring, index, index_blocks, index_producer, index_consumer;
+    packed_ring, packed, packed_blocks, packed_producer, packed_consumer;
 }
 
-/// Both handles of an index ring over memfds.
-pub type MappedRing = (
-    Mapped<index::Producer<u64, Split<u64>>>,
-    Mapped<index::Consumer<u64, Split<u64>>>,
-);
+/// Both handles of a bytes ring over memfds.
+pub type BytesRing = Pair<bytes::Producer<Split<u64>>, bytes::Consumer<Split<u64>>>;
 
-/// Makes an index ring of `capacity` numbers over two memfds, with its pages in
-/// place.
+/// Makes a bytes ring of `capacity` bytes over two memfds, for messages of up to
+/// `longest`.
 ///
 /// # Errors
 ///
-/// As [`index_blocks`].
+/// [`InvalidInput`](io::ErrorKind::InvalidInput) for a capacity that it does not have,
+/// or too long a message; otherwise what the system says.
 ///
 /// ```
-/// let (mut producer, mut consumer) = memenpsf_benches::mapped::ring(64)?;
-/// producer.get().push(7).unwrap();
-/// assert_eq!(consumer.get().pop(), Ok(7));
+/// let (mut producer, mut consumer) = memenpsf_benches::mapped::bytes_ring(1024, 100)?;
+/// producer.get().push(b"hello").unwrap();
+/// assert_eq!(consumer.get().pop().unwrap(), b"hello");
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub fn ring(capacity: usize) -> io::Result<MappedRing> {
-    let blocks = index_blocks(capacity)?;
-    Ok((
-        index_producer(&blocks, capacity)?,
-        index_consumer(&blocks, capacity)?,
-    ))
+pub fn bytes_ring(capacity: usize, longest: usize) -> io::Result<BytesRing> {
+    let block = bytes::producer_block(capacity, longest).map_err(invalid)?;
+    let blocks = Blocks::new(block.size())?;
+    let producer = blocks.attach(0, |memory| {
+        // SAFETY: the memory is that of a ring of this shape, new, and this is its
+        // only producer.
+        unsafe { bytes::Producer::attach(memory, capacity, longest, 0) }
+    });
+    let consumer = blocks.attach(1, |memory| {
+        // SAFETY: as above; this is its only consumer.
+        unsafe { bytes::Consumer::attach(memory, capacity, longest, 0) }
+    });
+    Ok((producer?, consumer?))
 }
 
 /// Makes a memfd of `length` zeros.

@@ -127,8 +127,8 @@ impl Subject {
             Self::Transport { kind, .. } => Ok(kind.ends()?.map(Vec::from)),
             Self::Ring { ring, capacity } => {
                 let blocks = || match ring {
-                    Ring::Index => mapped::index_blocks(capacity),
-                    Ring::Packed => mapped::packed_blocks(capacity),
+                    Ring::Index => mapped::index_blocks::<u64>(capacity),
+                    Ring::Packed => mapped::packed_blocks::<u64>(capacity),
                 };
                 let [there, back] = [blocks()?, blocks()?];
                 let fds = [there.fds(), back.fds()].into_iter().flatten();

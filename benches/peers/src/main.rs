@@ -162,6 +162,7 @@ fn stream(
         (sound, began.elapsed())
     };
     let (sound, taken) = second.run(cores, consume, move || {
+        producer.settle();
         for n in 0..items {
             work(producing, n);
             pauses.push(&mut producer, n);
@@ -182,15 +183,20 @@ fn round_trip(
 ) -> Result<f64, Failure> {
     let ask = || {
         let mut sound = true;
+        // The first trip finds the other side there.
+        pauses.push(&mut there, 0);
+        sound &= pauses.pop(&mut returns) == 0;
         let began = Instant::now();
-        for n in 0..trips {
+        for n in 1..=trips {
             pauses.push(&mut there, n);
             sound &= pauses.pop(&mut returns) == n;
         }
         (sound, began.elapsed())
     };
     let (sound, taken): (bool, Duration) = second.run(cores, ask, move || {
-        for _ in 0..trips {
+        arrives.settle();
+        back.settle();
+        for _ in 0..=trips {
             let value = pauses.pop(&mut arrives);
             pauses.push(&mut back, value);
         }
@@ -212,6 +218,13 @@ fn check(sound: bool) -> Result<(), Failure> {
 struct Row {
     rates: [Vec<f64>; 3],
     trips: Vec<f64>,
+}
+
+impl Row {
+    /// The samples of each column, round by round.
+    fn columns(&self) -> impl Iterator<Item = &Vec<f64>> {
+        self.rates.iter().chain([&self.trips])
+    }
 }
 
 /// Smallest, median and largest.
@@ -244,7 +257,7 @@ fn main() -> Result<(), Failure> {
 }
 
 /// Every row, and what a table calls it.
-const ROWS: [&str; 11] = [
+const ROWS: [&str; 15] = [
     "rtrb, threads",
     "ringbuf, threads",
     "yring, threads",
@@ -253,10 +266,16 @@ const ROWS: [&str; 11] = [
     "packed, threads",
     "index over memfds, threads",
     "index over memfds, processes",
+    "packed over memfds, threads",
+    "packed over memfds, processes",
     "ringfire over a file, threads",
     "shmem-ipc, threads",
+    "shaq, threads",
+    "iceoryx2, threads",
     "ipc-channel, threads",
 ];
+/// The rows of the same ring between two threads and between two processes.
+const PAIRS: [(&str, [usize; 2]); 2] = [("index", [6, 7]), ("packed", [8, 9])];
 
 /// Measures every row, and prints a table.
 fn table(
@@ -292,10 +311,15 @@ fn table(
                 3 => sample!(Thread, rings::array_queue(capacity)),
                 4 => sample!(Thread, index::ring(capacity)?),
                 5 => sample!(Thread, packed::ring(capacity)?),
-                6 => sample!(Thread, mapped::ring(capacity)?),
-                7 => sample!(Process, mapped::ring(capacity)?),
-                8 => sample!(Thread, rings::ringfire(capacity)?),
-                9 => sample!(Thread, rings::shmem_ipc(capacity)?),
+                6 => sample!(Thread, mapped::index_ring(capacity)?),
+                7 => sample!(Process, mapped::index_ring(capacity)?),
+                8 => sample!(Thread, mapped::packed_ring(capacity)?),
+                9 => sample!(Process, mapped::packed_ring(capacity)?),
+                10 => sample!(Thread, rings::ringfire(capacity)?),
+                11 => sample!(Thread, rings::shmem_ipc(capacity)?),
+                12 => sample!(Thread, rings::shaq(capacity)?),
+                // A sample is a chunk of memory of its own: ten times slower.
+                13 => sample!(Thread, rings::iceoryx(capacity)?, items / 10 + 2),
                 // System calls for each: a hundred times slower.
                 _ => sample!(Thread, ipc_channel::ipc::channel()?, items / 100 + 2),
             }
@@ -311,11 +335,26 @@ fn table(
         "{:<32}{free:>21}{full:>21}{empty:>21}{:>20}",
         "", "round trip, ns"
     );
+    let ratios = PAIRS.map(|(name, [threads, processes])| {
+        let columns = rows[processes].columns().zip(rows[threads].columns());
+        let ratios = columns.map(|(ours, theirs)| {
+            let each = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs);
+            spread(&mut each.collect::<Vec<_>>())
+        });
+        (name, ratios.collect::<Vec<_>>())
+    });
     for (name, row) in ROWS.iter().zip(&mut rows) {
         print!("  {name:<30}");
         for samples in row.rates.iter_mut().chain([&mut row.trips]) {
             let [low, middle, high] = spread(samples);
             print!("  {middle:>5.0} ({low:>4.0}, {high:>4.0})");
+        }
+        println!();
+    }
+    for (name, ratios) in ratios {
+        print!("  {:<30}", format!("{name}: processes by threads"));
+        for [low, middle, high] in ratios {
+            print!("  {middle:>5.2} ({low:>4.2}, {high:>4.2})");
         }
         println!();
     }

@@ -4,6 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
+use iceoryx2::node::Node;
+use iceoryx2::port::publisher::Publisher;
+use iceoryx2::port::subscriber::Subscriber;
+use iceoryx2::prelude::*;
+use iceoryx2::service::port_factory::publish_subscribe::PortFactory as PubSub;
 use ipc_channel::ipc::{IpcReceiver, IpcSender};
 use memenpsf_benches::mapped::Mapped;
 use memenpsf_ring::memory::Split;
@@ -17,11 +22,17 @@ use crate::Failure;
 
 /// A side that pushes.
 pub trait Push: Send + 'static {
+    /// Makes ready to run in this process.
+    fn settle(&self) {}
+
     fn push(&mut self, value: u64) -> bool;
 }
 
 /// A side that pops.
 pub trait Pop: Send + 'static {
+    /// Makes ready to run in this process.
+    fn settle(&self) {}
+
     fn pop(&mut self) -> Option<u64>;
 }
 
@@ -64,15 +75,61 @@ sides! {
     packed::Producer<u64>, |ring, value| ring.push(value).is_ok();
     packed::Consumer<u64>, |ring| ring.pop().ok();
 
-    Mapped<index::Producer<u64, Split<u64>>>, |ring, value| ring.get().push(value).is_ok();
-    Mapped<index::Consumer<u64, Split<u64>>>, |ring| ring.get().pop().ok();
+    index::Producer<u64, Split<u64>>, |ring, value| ring.push(value).is_ok();
+    index::Consumer<u64, Split<u64>>, |ring| ring.pop().ok();
 
-    Mapped<packed::Producer<u64, Split<u64>>>, |ring, value| ring.get().push(value).is_ok();
-    Mapped<packed::Consumer<u64, Split<u64>>>, |ring| ring.get().pop().ok();
+    packed::Producer<u64, Split<u64>>, |ring, value| ring.push(value).is_ok();
+    packed::Consumer<u64, Split<u64>>, |ring| ring.pop().ok();
+
+    shaq::spsc::Producer<u64>, |ring, value| {
+        // It sees only at a `sync` what was vacated.
+        let written = ring.try_write(value).or_else(|value| {
+            ring.sync();
+            ring.try_write(value)
+        });
+        ring.commit();
+        written.is_ok()
+    };
+    shaq::spsc::Consumer<u64>, |ring| {
+        let mut value = ring.try_read().copied();
+        if value.is_none() {
+            ring.sync();
+            value = ring.try_read().copied();
+        }
+        ring.finalize();
+        value
+    };
+
+    // How many subscribers got it: nobody where the buffer was full.
+    IceoryxSender, |port, value| port.publisher.send_copy(value).is_ok_and(|got| got == 1);
+    IceoryxReceiver, |port| Some(*port.subscriber.receive().ok()??);
 
     // The kernel decides when it is full; it then waits.
     IpcSender<u64>, |channel, value| channel.send(value).is_ok();
     IpcReceiver<u64>, |channel| channel.try_recv().ok();
+}
+
+impl<H: Push> Push for Mapped<H> {
+    fn settle(&self) {
+        // Without it there are page faults in what is measured, and nothing is wrong.
+        let _ = self.populate();
+    }
+
+    #[inline]
+    fn push(&mut self, value: u64) -> bool {
+        self.get().push(value)
+    }
+}
+
+impl<H: Pop> Pop for Mapped<H> {
+    fn settle(&self) {
+        let _ = self.populate();
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<u64> {
+        self.get().pop()
+    }
 }
 
 /// A side of a queue that both sides own.
@@ -138,6 +195,28 @@ impl Pop for ShmemReceiver {
     }
 }
 
+type Topic = PubSub<ipc::Service, u64, ()>;
+
+/// The publishing side of iceoryx2, with a node of its own.
+pub struct IceoryxSender {
+    publisher: Publisher<ipc::Service, u64, ()>,
+    _topic: Topic,
+    _node: Node<ipc::Service>,
+}
+
+/// The subscribing side, with a node of its own.
+pub struct IceoryxReceiver {
+    subscriber: Subscriber<ipc::Service, u64, ()>,
+    _topic: Topic,
+    _node: Node<ipc::Service>,
+}
+
+// SAFETY: a side counts references to its own node and service without atomics, and
+// nobody else has any of these: all of them change threads together.
+unsafe impl Send for IceoryxSender {}
+// SAFETY: as above.
+unsafe impl Send for IceoryxReceiver {}
+
 pub fn ringbuf(capacity: usize) -> (HeapProd<u64>, HeapCons<u64>) {
     HeapRb::new(capacity).split()
 }
@@ -157,6 +236,56 @@ pub fn shmem_ipc(capacity: usize) -> Result<(ShmemSender, ShmemReceiver), Failur
         sender.full_signal().try_clone()?,
     )?;
     Ok((ShmemSender(sender), ShmemReceiver(receiver)))
+}
+
+/// In shared memory without a name.
+pub fn shaq(capacity: usize) -> Result<ShaqRing, Failure> {
+    shaq::spsc::pair(capacity).map_err(|error| format!("{error:?}").into())
+}
+
+/// Both sides of a ring of shaq.
+pub type ShaqRing = (shaq::spsc::Producer<u64>, shaq::spsc::Consumer<u64>);
+
+/// A topic that loses nothing: a full buffer refuses. Its library leaves empty folders
+/// and a word of its own behind, in `/tmp/iceoryx2` and `/dev/shm`.
+pub fn iceoryx(capacity: usize) -> Result<(IceoryxSender, IceoryxReceiver), Failure> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    set_log_level(LogLevel::Fatal);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("memenpsf-peers/{}/{number}", std::process::id());
+    let side = || -> Result<_, Failure> {
+        let node = NodeBuilder::new().create::<ipc::Service>()?;
+        let topic = node
+            .service_builder(&name.as_str().try_into()?)
+            .publish_subscribe::<u64>()
+            .max_publishers(1)
+            .max_subscribers(1)
+            .history_size(0)
+            .enable_safe_overflow(false)
+            .subscriber_max_buffer_size(capacity)
+            .subscriber_max_borrowed_samples(1)
+            .open_or_create()?;
+        Ok((node, topic))
+    };
+    let (node, topic) = side()?;
+    let subscriber = topic.subscriber_builder().create()?;
+    let receiver = IceoryxReceiver {
+        subscriber,
+        _topic: topic,
+        _node: node,
+    };
+    let (node, topic) = side()?;
+    let publisher = topic
+        .publisher_builder()
+        .max_loaned_samples(1)
+        .backpressure_strategy(BackpressureStrategy::DiscardData)
+        .create()?;
+    let sender = IceoryxSender {
+        publisher,
+        _topic: topic,
+        _node: node,
+    };
+    Ok((sender, receiver))
 }
 
 /// Over two mappings of a file, which goes with the producer; lossless.
