@@ -119,28 +119,34 @@ pub struct Arrival<K: Kind> {
     pub kind: K,
     /// Messages that the producer tries to push, once each, and the consumer to pop.
     pub attempts: u64,
+    /// First position.
+    pub start: u64,
+    /// The first position that the blocks' owner has prepared them for.
+    pub prepared: u64,
     /// Which sides are spawned.
     pub shape: Shape,
 }
 
 impl<K: Kind> Arrival<K> {
-    /// Explores it: each side attaches on its own thread, in zeroed memory.
+    /// Explores it: each side attaches on its own thread, to blocks as their owner
+    /// leaves them.
     pub fn explore<O: Orderings + 'static>(self) -> Explored {
         gather(&format!("{self:?}"), None, move |reached| {
-            let blocks = Rc::new(self.kind.blocks(0));
+            let blocks = Rc::new(self.kind.blocks(self.prepared));
             let [ours, theirs] = [Rc::clone(&blocks), Rc::clone(&blocks)];
             let (pushed, popped) = self.shape.run(
                 move || {
                     let life = Life::default();
                     // SAFETY: the handle is gone when the blocks are.
-                    let mut producer = unsafe { self.kind.producer::<O>(&ours, 0, &life) };
+                    let mut producer = unsafe { self.kind.producer::<O>(&ours, self.start, &life) };
                     let numbers = FIRST..FIRST + self.attempts;
                     numbers.take_while(|&number| producer.push(number)).count()
                 },
                 move || {
                     let life = Life::default();
                     // SAFETY: as above.
-                    let mut consumer = unsafe { self.kind.consumer::<O>(&theirs, 0, &life) };
+                    let mut consumer =
+                        unsafe { self.kind.consumer::<O>(&theirs, self.start, &life) };
                     let attempts = 0..self.attempts;
                     let popped: Vec<_> = attempts.filter_map(|_| consumer.pop()).collect();
                     popped

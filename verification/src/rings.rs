@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use loom::sync::atomic::{AtomicU64, Ordering};
 use memenpsf_ring::memory::{ByteMemory, CONSUMER_BLOCK, Memory, Split};
-use memenpsf_ring::ordering::Orderings;
+use memenpsf_ring::ordering::{Orderings, Shipped};
 use memenpsf_ring::wake::WAITING_BLOCK;
 use memenpsf_ring::{PopError, PushError, RecordError, bytes, index, packed};
 
@@ -179,8 +179,7 @@ pub struct Blocks {
 
 impl Blocks {
     /// Makes the blocks of a ring whose producer block has `size` bytes and whose
-    /// head word holds `head`, as an owner leaves them that has told `head` to the
-    /// peer.
+    /// head word holds `head`.
     fn new(size: usize, head: u64) -> Self {
         let block = |size: usize, first: u64| {
             const { assert!(size_of::<AtomicU64>() == 8) };
@@ -282,8 +281,9 @@ pub trait Kind: Debug + Clone + Copy + Send + Sync + 'static {
     /// Its consumer.
     type Consumer<O: Orderings + 'static>: Pop + 'static;
 
-    /// Makes the blocks of a ring whose consumer has been told `head`.
-    fn blocks(self, head: u64) -> Blocks;
+    /// Makes the blocks of a ring that begins at `start`, as their owner leaves them
+    /// before it tells both sides of them.
+    fn blocks(self, start: u64) -> Blocks;
 
     /// Attaches the producer at `start`.
     ///
@@ -310,8 +310,9 @@ pub trait Kind: Debug + Clone + Copy + Send + Sync + 'static {
         life: &Life,
     ) -> Self::Consumer<O>;
 
-    /// Returns a first position whose next few positions wrap.
-    fn before_the_wrap(self) -> u64;
+    /// Returns first positions: 0, as much further on as fits, and the last before
+    /// the wrap.
+    fn starts(self) -> [u64; 3];
 }
 
 /// An index ring for so many messages of `W` words.
@@ -328,7 +329,7 @@ pub struct Bytes<const W: usize>(pub usize);
 
 /// Both handles of a ring of elements, by its module.
 macro_rules! of_elements {
-    ($kind:ident, $module:ident, $before_the_wrap:expr) => {
+    ($kind:ident, $module:ident) => {
         impl<const W: usize, O: Orderings> Push for $module::Producer<[u64; W], Mortal, O> {
             fn push(&mut self, number: u64) -> bool {
                 match self.push([number; W]) {
@@ -365,9 +366,17 @@ macro_rules! of_elements {
             type Producer<O: Orderings + 'static> = $module::Producer<[u64; W], Mortal, O>;
             type Consumer<O: Orderings + 'static> = $module::Consumer<[u64; W], Mortal, O>;
 
-            fn blocks(self, head: u64) -> Blocks {
+            fn blocks(self, start: u64) -> Blocks {
                 let size = $module::producer_block::<[u64; W]>(self.0).unwrap().size();
-                Blocks::new(size, head)
+                let blocks = Blocks::new(size, start);
+                // Zeroed memory is a ring that begins at 0. Any other has its tail or its
+                // headers written.
+                if start != 0 {
+                    let life = Life::default();
+                    // SAFETY: the handle is gone at once.
+                    drop(unsafe { self.producer::<Shipped>(&blocks, start, &life) });
+                }
+                blocks
             }
 
             unsafe fn producer<O: Orderings + 'static>(
@@ -394,15 +403,15 @@ macro_rules! of_elements {
                 unsafe { $module::Consumer::attach(memory, self.0, start) }.unwrap()
             }
 
-            fn before_the_wrap(self) -> u64 {
-                $before_the_wrap
+            fn starts(self) -> [u64; 3] {
+                [0, self.0 as u64, u64::MAX]
             }
         }
     };
 }
 
-of_elements!(Index, index, u64::MAX);
-of_elements!(Packed, packed, u64::MAX);
+of_elements!(Index, index);
+of_elements!(Packed, packed);
 
 impl<O: Orderings> Push for bytes::Producer<Mortal, O> {
     fn push(&mut self, number: u64) -> bool {
@@ -462,9 +471,10 @@ impl<const W: usize> Kind for Bytes<W> {
     type Producer<O: Orderings + 'static> = bytes::Producer<Mortal, O>;
     type Consumer<O: Orderings + 'static> = bytes::Consumer<Mortal, O>;
 
-    fn blocks(self, head: u64) -> Blocks {
+    fn blocks(self, start: u64) -> Blocks {
         let block = bytes::producer_block(self.storage(), 8 * W).unwrap();
-        Blocks::new(block.size(), head)
+        // A header of 0 says that there is no record yet.
+        Blocks::new(block.size(), start)
     }
 
     unsafe fn producer<O: Orderings + 'static>(
@@ -491,7 +501,7 @@ impl<const W: usize> Kind for Bytes<W> {
         unsafe { bytes::Consumer::attach(memory, self.storage(), 8 * W, start) }.unwrap()
     }
 
-    fn before_the_wrap(self) -> u64 {
-        u64::MAX - 7
+    fn starts(self) -> [u64; 3] {
+        [0, self.storage() as u64, u64::MAX - 7]
     }
 }

@@ -193,20 +193,24 @@ fn producer_outlives_a_consumer_that_stops_at_any_access() {
     println!("evidence: {executions} executions, {places} places where a consumer stops");
 }
 
-/// Explores an arrival in all shapes.
+/// Explores an arrival at each first position, in all shapes.
 fn arrival(kind: impl Kind, attempts: u64) -> usize {
-    let explored = SHAPES.map(|shape| {
-        Arrival {
-            kind,
-            attempts,
-            shape,
+    let mut executions = 0;
+    for start in kind.starts() {
+        for shape in SHAPES {
+            let explored = Arrival {
+                kind,
+                attempts,
+                start,
+                prepared: start,
+                shape,
+            }
+            .explore::<Shipped>();
+            assert_eq!(explored.reached, arrivals());
+            executions += explored.executions;
         }
-        .explore::<Shipped>()
-    });
-    for explored in &explored {
-        assert_eq!(explored.reached, arrivals());
     }
-    explored.iter().map(|explored| explored.executions).sum()
+    executions
 }
 
 #[test]
@@ -214,4 +218,18 @@ fn either_side_may_attach_while_the_other_works() {
     let executions =
         arrival(Index::<2>(2), 2) + arrival(Packed::<2>(2), 2) + arrival(Bytes::<2>(2), 2);
     println!("evidence: {executions} executions, sides that attach late");
+}
+
+/// The control of the test above: a side that comes late is looked at before.
+#[test]
+#[should_panic(expected = "the peer published")]
+fn side_that_attaches_to_blocks_of_another_start_is_noticed() {
+    Arrival {
+        kind: Index::<2>(2),
+        attempts: 2,
+        start: 2,
+        prepared: 0,
+        shape: SHAPES[0],
+    }
+    .explore::<Shipped>();
 }
