@@ -214,6 +214,18 @@ pub(crate) const LAYERS: &[Layer] = &[
             // It looks for the report of each by itself.
             seeded!("weaker").world(TSAN),
             ring_tests!().world(ASAN),
+            // A large build, and the longest tests once more.
+            Step::cargo(&[
+                "test",
+                "--package=memenpsf-fdpass",
+                "--package=memenpsf",
+                "--all-features",
+                "--tests",
+                "--examples",
+            ])
+            .world(ASAN)
+            .needs(&[NIGHTLY])
+            .deep(),
             seeded!("shipped").world(ASAN),
             seeded!("overflow")
                 .world(ASAN)
