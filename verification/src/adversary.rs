@@ -24,6 +24,7 @@
 //! memory as a wrong ring would use it, and must be noticed.
 
 mod bytes;
+mod calls;
 mod index;
 mod packed;
 mod wake;

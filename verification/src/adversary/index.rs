@@ -11,8 +11,9 @@ use std::sync::atomic::Ordering;
 
 use memenpsf_ring::index::{Consumer, Producer};
 use memenpsf_ring::memory::{LINE_PAIR, Memory, UninitSlots};
-use memenpsf_ring::{ChunkError, Plain, PopError, PushError, Violation};
+use memenpsf_ring::{Plain, Violation};
 
+use super::calls::{Call, Handle, Kind, Plan, Told, element, make};
 use super::{Defect, Report};
 use crate::random::Random;
 
@@ -246,19 +247,6 @@ unsafe impl<T: Plain> Memory<T> for Hostile<T> {
     }
 }
 
-/// What a call reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// So many elements were moved.
-    Moved(usize),
-    /// There was no room, or no element, for what was wanted.
-    Refused,
-    /// The peer broke a rule.
-    Violated(Violation),
-    /// So many slots; says nothing of a violation.
-    Slots(usize),
-}
-
 /// One ring, one side of it ours, under attack; and the oracle.
 struct Attack<T> {
     world: Rc<RefCell<World>>,
@@ -323,12 +311,6 @@ impl<T: Plain + PartialEq + std::fmt::Debug> Attack<T> {
         }
     }
 
-    fn value(&mut self) -> T {
-        let mut bytes = vec![0; size_of::<T>()];
-        self.random.fill(&mut bytes);
-        T::read_from_bytes(&bytes).expect("as long as T")
-    }
-
     /// Returns how many slots the ring may use without asking again.
     fn usable(&self) -> usize {
         let world = self.world.borrow();
@@ -349,10 +331,28 @@ impl<T: Plain + PartialEq + std::fmt::Debug> Attack<T> {
         world.disturb();
     }
 
-    /// Checks the call that has ended. `wanted` is how many elements it was
-    /// asked to move, `all` whether it moves all or none of them, `position` the
-    /// handle's position after it.
-    fn check(&mut self, wanted: usize, all: bool, told: Told, position: u64, keeps_word: bool) {
+    /// Checks the call that has ended.
+    fn check(&mut self, plan: Plan, told: Told, handle: &impl Handle<T>) {
+        let usable_after = self.usable_after();
+        let told = match told {
+            Told::Any(any) => {
+                assert_eq!(any, usable_after > 0);
+                Told::Slots(usable_after)
+            }
+            told => told,
+        };
+        if let Told::Refused {
+            available: Some(available),
+        } = told
+        {
+            assert_eq!(available, usable_after);
+        }
+        self.check_told(plan, told, handle.position());
+        assert_eq!(handle.violation(), self.poisoned);
+    }
+
+    fn check_told(&mut self, plan: Plan, told: Told, position: u64) {
+        let wanted = plan.wanted;
         self.report.operations += 1;
         let usable_before = self.usable();
         let mut world = self.world.borrow_mut();
@@ -412,7 +412,7 @@ impl<T: Plain + PartialEq + std::fmt::Debug> Attack<T> {
         let usable = self.usable();
         let moved = match told {
             Told::Violated(violation) => panic!("no false position, but {violation}"),
-            Told::Refused => {
+            Told::Refused { .. } => {
                 assert!(
                     asked && usable < wanted,
                     "refused with {usable} for {wanted}"
@@ -423,17 +423,17 @@ impl<T: Plain + PartialEq + std::fmt::Debug> Attack<T> {
                 assert!(slots == usable && (asked || usable_before > 0));
                 0
             }
+            Told::Any(_) => unreachable!("it has become a number"),
             Told::Moved(moved) => {
-                assert!(if all {
-                    moved <= wanted
-                } else {
-                    moved == wanted.min(usable)
+                assert!(match plan.kind {
+                    Kind::Slice | Kind::Into => moved == wanted.min(usable),
+                    _ => moved <= wanted,
                 });
                 assert!(asked || wanted <= usable_before);
                 moved
             }
         };
-        self.check_moved(moved, position, keeps_word);
+        self.check_moved(moved, position, plan.kind == Kind::Forgotten);
     }
 
     /// Checks the accesses and the words after a call that moved `moved`
@@ -500,107 +500,26 @@ impl<T: Plain + PartialEq + std::fmt::Debug> Attack<T> {
     fn on_producer(mut self, calls: usize) -> Report {
         // SAFETY: the memory is that of one producer; it checks every access.
         let producer = unsafe { Producer::attach(self.memory(), self.capacity, self.start) };
-        let mut producer = producer.expect("a legal capacity");
-        let mut left = calls;
-        while left > 0 {
-            left -= 1;
-            let was_poisoned = self.poisoned.is_some();
-            self.call_producer(&mut producer);
-            if self.poisoned.is_some() && !was_poisoned {
-                // Enough to see every call return the violation.
-                left = left.min(20);
+        let mut producer: Producer<T, Hostile<T>> = producer.expect("a legal capacity");
+        make(calls, || {
+            let plan = Plan::to_push(&mut self.random, self.capacity);
+            let values: Vec<T> = (0..plan.wanted.max(1))
+                .map(|_| element(&mut self.random))
+                .collect();
+            let in_place = plan.kind == Kind::Chunk && self.random.one_in(2);
+            self.begin();
+            let call = if in_place {
+                write_in_place(&mut producer, plan, values)
+            } else {
+                producer.call(plan, &values)
+            };
+            for (ahead, &value) in call.values.iter().enumerate() {
+                self.note(ahead, value);
             }
-        }
+            self.check(plan, call.told, &producer);
+            self.poisoned.is_some()
+        });
         self.report
-    }
-
-    fn call_producer(&mut self, producer: &mut Producer<T, Hostile<T>>) {
-        let wanted = self.random.below(2 * self.capacity + 2);
-        let values: Vec<T> = (0..wanted).map(|_| self.value()).collect();
-        let which = self.random.below(8);
-        let part = self.random.below(wanted + 1);
-        self.begin();
-        match which {
-            0 | 1 => {
-                let value = T::new_zeroed();
-                let told = match producer.push(value) {
-                    Ok(()) => {
-                        self.note(0, value);
-                        Told::Moved(1)
-                    }
-                    Err(PushError::Full(back)) => {
-                        assert_eq!(back, value);
-                        Told::Refused
-                    }
-                    Err(PushError::Violation(back, violation)) => {
-                        assert_eq!(back, value);
-                        Told::Violated(violation)
-                    }
-                };
-                self.check(1, true, told, producer.position(), false);
-            }
-            2 => {
-                let told = match producer.push_slice(&values) {
-                    Ok(moved) => {
-                        for (ahead, &value) in values[..moved].iter().enumerate() {
-                            self.note(ahead, value);
-                        }
-                        Told::Moved(moved)
-                    }
-                    Err(violation) => Told::Violated(violation),
-                };
-                self.check(wanted, false, told, producer.position(), false);
-            }
-            3 | 4 => {
-                let told = match producer.reserve(wanted) {
-                    Ok(mut chunk) => {
-                        assert_eq!(chunk.len(), wanted);
-                        let filled = chunk.fill(values.iter().copied().take(part));
-                        assert_eq!(filled, part);
-                        let committed = if which == 3 { part } else { part / 2 };
-                        // An aborted element stays in its slot, unpublished.
-                        for (ahead, &value) in values[..filled].iter().enumerate() {
-                            self.note(ahead, value);
-                        }
-                        chunk.commit(committed);
-                        Told::Moved(committed)
-                    }
-                    Err(error) => chunk_refused(error, wanted, self.usable_after()),
-                };
-                self.check(wanted, true, told, producer.position(), false);
-            }
-            5 => {
-                let told = match producer.reserve(wanted) {
-                    Ok(mut chunk) => {
-                        let (first, second) = chunk.as_uninit_slices();
-                        assert_eq!(first.len() + second.len(), wanted);
-                        for (slot, &value) in first.iter_mut().chain(second).zip(&values) {
-                            slot.write(value);
-                        }
-                        for (ahead, &value) in values.iter().enumerate() {
-                            self.note(ahead, value);
-                        }
-                        // SAFETY: every slot was written.
-                        unsafe { chunk.assume_written(wanted) };
-                        chunk.commit(part);
-                        Told::Moved(part)
-                    }
-                    Err(error) => chunk_refused(error, wanted, self.usable_after()),
-                };
-                self.check(wanted, true, told, producer.position(), false);
-            }
-            6 => {
-                let told = Told::Slots(producer.slots());
-                self.check(0, true, told, producer.position(), false);
-            }
-            _ => {
-                let full = producer.is_full();
-                let told = Told::Slots(self.usable_after());
-                assert_eq!(full, told == Told::Slots(0));
-                self.check(0, true, told, producer.position(), false);
-            }
-        }
-        assert_eq!(producer.violation(), self.poisoned);
     }
 
     /// Returns how many slots the ring may use after the call in progress, by
@@ -629,117 +548,46 @@ impl<T: Plain + PartialEq + std::fmt::Debug> Attack<T> {
     fn on_consumer(mut self, calls: usize) -> Report {
         // SAFETY: the memory is that of one consumer; it checks every access.
         let consumer = unsafe { Consumer::attach(self.memory(), self.capacity, self.start) };
-        let mut consumer = consumer.expect("a legal capacity");
-        let mut left = calls;
-        while left > 0 {
-            left -= 1;
-            let was_poisoned = self.poisoned.is_some();
-            self.call_consumer(&mut consumer);
-            if self.poisoned.is_some() && !was_poisoned {
-                left = left.min(20);
-            }
-        }
+        let mut consumer: Consumer<T, Hostile<T>> = consumer.expect("a legal capacity");
+        make(calls, || {
+            let plan = Plan::to_pop(&mut self.random, self.capacity);
+            self.begin();
+            let call = consumer.call(plan, &[]);
+            let bytes: Vec<&[u8]> = call.values.iter().map(T::as_bytes).collect();
+            let read = std::mem::take(&mut self.world.borrow_mut().read);
+            assert_eq!(read, bytes, "what was read is what is returned");
+            self.check(plan, call.told, &consumer);
+            self.poisoned.is_some()
+        });
         self.report
-    }
-
-    /// Fails unless `values` are what this call has read from the slots.
-    fn assert_read(&self, values: &[T]) {
-        let world = self.world.borrow();
-        let bytes: Vec<&[u8]> = values.iter().map(T::as_bytes).collect();
-        assert_eq!(world.read, bytes, "what was read is what is returned");
-    }
-
-    fn call_consumer(&mut self, consumer: &mut Consumer<T, Hostile<T>>) {
-        let wanted = self.random.below(2 * self.capacity + 2);
-        let which = self.random.below(9);
-        let part = self.random.below(wanted + 1);
-        self.begin();
-        match which {
-            0 | 1 => {
-                let told = match consumer.pop() {
-                    Ok(value) => {
-                        self.assert_read(&[value]);
-                        Told::Moved(1)
-                    }
-                    Err(PopError::Empty) => Told::Refused,
-                    Err(PopError::Violation(violation)) => Told::Violated(violation),
-                };
-                self.check(1, true, told, consumer.position(), false);
-            }
-            2 => {
-                let mut values = vec![T::new_zeroed(); wanted];
-                let told = match consumer.pop_slice(&mut values) {
-                    Ok(moved) => {
-                        self.assert_read(&values[..moved]);
-                        Told::Moved(moved)
-                    }
-                    Err(violation) => Told::Violated(violation),
-                };
-                self.check(wanted, false, told, consumer.position(), false);
-            }
-            3 => {
-                let mut values = Vec::new();
-                let told = match consumer.pop_into(&mut values, wanted) {
-                    Ok(moved) => {
-                        assert_eq!(values.len(), moved);
-                        self.assert_read(&values);
-                        Told::Moved(moved)
-                    }
-                    Err(violation) => Told::Violated(violation),
-                };
-                self.check(wanted, false, told, consumer.position(), false);
-            }
-            4 | 5 => {
-                let told = match consumer.read_chunk(wanted) {
-                    Ok(mut chunk) => {
-                        assert_eq!(chunk.len(), wanted);
-                        let values: Vec<T> = chunk.by_ref().take(part).collect();
-                        self.assert_read(&values);
-                        let skipped = if which == 4 { 0 } else { (wanted - part) / 2 };
-                        chunk.commit(skipped);
-                        Told::Moved(part + skipped)
-                    }
-                    Err(error) => chunk_refused(error, wanted, self.usable_after()),
-                };
-                self.check(wanted, true, told, consumer.position(), false);
-            }
-            6 => {
-                let told = match consumer.read_chunk(wanted) {
-                    Ok(mut chunk) => {
-                        let values: Vec<T> = chunk.by_ref().take(part).collect();
-                        self.assert_read(&values);
-                        std::mem::forget(chunk);
-                        Told::Moved(part)
-                    }
-                    Err(error) => chunk_refused(error, wanted, self.usable_after()),
-                };
-                self.check(wanted, true, told, consumer.position(), true);
-            }
-            7 => {
-                let told = Told::Slots(consumer.slots());
-                self.check(0, true, told, consumer.position(), false);
-            }
-            _ => {
-                let empty = consumer.is_empty();
-                let told = Told::Slots(self.usable_after());
-                assert_eq!(empty, told == Told::Slots(0));
-                self.check(0, true, told, consumer.position(), false);
-            }
-        }
-        assert_eq!(consumer.violation(), self.poisoned);
     }
 }
 
-/// Reads the error of a chunk that should have had `wanted` slots of `usable`.
-fn chunk_refused(error: ChunkError, wanted: usize, usable: usize) -> Told {
-    match error {
-        ChunkError::TooFew {
-            wanted: said,
-            available,
-        } => {
-            assert_eq!((said, available), (wanted, usable));
-            Told::Refused
+/// Writes a chunk through its slices, and commits a part.
+fn write_in_place<T: Plain>(
+    producer: &mut Producer<T, Hostile<T>>,
+    plan: Plan,
+    mut values: Vec<T>,
+) -> Call<T> {
+    let Plan { wanted, part, .. } = plan;
+    values.truncate(wanted);
+    let (told, values) = match producer.reserve(wanted) {
+        Ok(mut chunk) => {
+            let (first, second) = chunk.as_uninit_slices();
+            assert_eq!(first.len() + second.len(), wanted);
+            for (slot, &value) in first.iter_mut().chain(second).zip(&values) {
+                slot.write(value);
+            }
+            // SAFETY: every slot was written.
+            unsafe { chunk.assume_written(wanted) };
+            chunk.commit(part);
+            (Told::Moved(part), values)
         }
-        ChunkError::Violation(violation) => Told::Violated(violation),
+        Err(error) => (Told::refused(error, wanted), Vec::new()),
+    };
+    Call {
+        told,
+        values,
+        skipped: 0,
     }
 }

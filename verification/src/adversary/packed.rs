@@ -8,8 +8,9 @@ use std::rc::Rc;
 
 use memenpsf_ring::memory::CONSUMER_BLOCK;
 use memenpsf_ring::packed::{Consumer, Producer, producer_block};
-use memenpsf_ring::{ChunkError, Plain, PopError, PushError, Violation};
+use memenpsf_ring::{Plain, Violation};
 
+use super::calls::{Call, Handle, Kind, Plan, Told, element, make};
 use super::world::{Access, Hint, Tricks, View, World, begin, end};
 use super::{Defect, Report};
 use crate::random::Random;
@@ -152,36 +153,9 @@ struct Attack<T> {
     marker: PhantomData<T>,
 }
 
-/// What a call has told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// So many elements were moved.
-    Moved(usize),
-    /// There was none, or no room.
-    Refused,
-    /// So many are there.
-    Slots(usize),
-    /// The peer broke a rule.
-    Violated(Violation),
-}
-
 impl<T: Plain + PartialEq + Debug> Attack<T> {
-    fn value(&mut self) -> T {
-        let mut bytes = vec![0; size_of::<T>()];
-        self.random.fill(&mut bytes);
-        T::read_from_bytes(&bytes).expect("as long as T")
-    }
-
     fn capacity(&self) -> usize {
         usize::try_from(self.shape.capacity).expect("a capacity")
-    }
-
-    fn left(&self, left: usize, was_poisoned: bool) -> usize {
-        if self.poisoned.is_some() && !was_poisoned {
-            left.min(20)
-        } else {
-            left
-        }
     }
 
     fn poison(&mut self, violation: Violation) {
@@ -195,12 +169,10 @@ impl<T: Plain + PartialEq + Debug> Attack<T> {
         let consumer = unsafe { Consumer::attach(view, self.capacity(), self.start) };
         let mut consumer: Consumer<T, View> = consumer.expect("a legal ring");
         self.honest_beginning();
-        let mut left = calls;
-        while left > 0 {
-            let was_poisoned = self.poisoned.is_some();
+        make(calls, || {
             self.call_consumer(&mut consumer);
-            left = self.left(left - 1, was_poisoned);
-        }
+            self.poisoned.is_some()
+        });
         self.report
     }
 
@@ -257,80 +229,25 @@ impl<T: Plain + PartialEq + Debug> Attack<T> {
     }
 
     fn call_consumer(&mut self, consumer: &mut Consumer<T, View>) {
-        let wanted = self.random.below(2 * self.capacity() + 2);
-        let part = self.random.below(wanted + 1);
-        let which = self.random.below(8);
+        let capacity = self.capacity();
+        let plan = Plan::to_pop(&mut self.random, capacity);
         let tricks = self.tricks_on_consumer();
         begin(&self.world, tricks);
         self.report.operations += 1;
-        let mut values = Vec::new();
-        let mut skipped = 0;
-        let told = match which {
-            0 | 1 => match consumer.pop() {
-                Ok(value) => {
-                    values.push(value);
-                    Told::Moved(1)
-                }
-                Err(PopError::Empty) => Told::Refused,
-                Err(PopError::Violation(violation)) => Told::Violated(violation),
-            },
-            2 => {
-                values = vec![T::new_zeroed(); wanted];
-                match consumer.pop_slice(&mut values) {
-                    Ok(moved) => {
-                        values.truncate(moved);
-                        Told::Moved(moved)
-                    }
-                    Err(violation) => {
-                        values.clear();
-                        Told::Violated(violation)
-                    }
-                }
-            }
-            3 => match consumer.pop_into(&mut values, wanted) {
-                Ok(moved) => Told::Moved(moved),
-                Err(violation) => Told::Violated(violation),
-            },
-            4 | 5 => match consumer.read_chunk(wanted) {
-                Ok(mut chunk) => {
-                    values.extend(chunk.by_ref().take(part));
-                    skipped = if which == 4 { 0 } else { (wanted - part) / 2 };
-                    chunk.commit(skipped);
-                    Told::Moved(part + skipped)
-                }
-                Err(ChunkError::TooFew { .. }) => Told::Refused,
-                Err(ChunkError::Violation(violation)) => Told::Violated(violation),
-            },
-            6 => Told::Slots(consumer.slots()),
-            _ => {
-                if consumer.is_empty() {
-                    Told::Refused
-                } else {
-                    Told::Slots(usize::MAX)
-                }
-            }
-        };
+        let call = consumer.call(plan, &[]);
         let log = end(&self.world);
-        let scans = matches!(which, 4..=6);
-        self.check_consumer(&log, told, &values, skipped, scans, wanted);
+        self.check_consumer(&log, plan, &call);
         assert_eq!(consumer.position(), self.position, "the handle's position");
         assert_eq!(consumer.violation(), self.poisoned);
     }
 
     /// Goes through the notes of a call of the consumer's.
-    fn check_consumer(
-        &mut self,
-        log: &[Access],
-        told: Told,
-        values: &[T],
-        skipped: usize,
-        scans: bool,
-        wanted: usize,
-    ) {
+    fn check_consumer(&mut self, log: &[Access], plan: Plan, call: &Call<T>) {
+        let (told, wanted) = (call.told, plan.wanted);
+        // These look as far as there is anything.
+        let scans = !matches!(plan.kind, Kind::One | Kind::Slice | Kind::Into | Kind::Any);
         if let Some(violation) = self.poisoned {
-            assert!(log.is_empty(), "after {violation}: {log:?}");
-            let quiet = matches!(told, Told::Slots(0) | Told::Refused);
-            assert!(quiet || told == Told::Violated(violation), "{told:?}");
+            check_refusal(log, told, violation);
             return;
         }
         let before = self.position;
@@ -357,8 +274,8 @@ impl<T: Plain + PartialEq + Debug> Attack<T> {
                 }
                 &Access::Store { word, value } => {
                     assert_eq!(word, 0);
-                    assert!(self.known - self.position >= skipped as u64);
-                    self.position += skipped as u64;
+                    assert!(self.known - self.position >= call.skipped as u64);
+                    self.position += call.skipped as u64;
                     assert_eq!(value, self.position, "the own word");
                     stored = Some(value);
                 }
@@ -374,23 +291,32 @@ impl<T: Plain + PartialEq + Debug> Attack<T> {
         // Its room was told to the producer as it was before the call.
         assert!(moved <= self.capacity(), "{moved} of {}", self.capacity());
         self.report.elements += moved as u64;
-        assert_eq!(stored.is_some(), moved > 0, "one store vacates: {log:?}");
-        let values: Vec<_> = values.iter().map(T::as_bytes).collect();
+        let vacates = moved > 0 && plan.kind != Kind::Forgotten;
+        assert_eq!(stored.is_some(), vacates, "one store vacates: {log:?}");
+        let values: Vec<_> = call.values.iter().map(T::as_bytes).collect();
         assert_eq!(read, values, "what was read is what is returned");
         let published = usize::try_from(self.known - self.position).expect("a count");
         match (told, self.poisoned) {
             (Told::Moved(count), None) => assert_eq!(count, moved),
             // A batch that has taken something tells the violation in the next call.
             (Told::Moved(count), Some(_)) => assert!(count == moved && (moved > 0 || wanted == 0)),
-            (Told::Refused, None) if scans => assert!(published < wanted),
-            (Told::Refused, None) => assert!(over && published == 0),
-            (Told::Slots(slots), None) => {
-                assert!(slots == published || (slots == usize::MAX && published > 0));
+            (
+                Told::Refused {
+                    available: Some(available),
+                },
+                None,
+            ) => {
+                assert!(available == published && published < wanted);
             }
+            (Told::Refused { available: None } | Told::Any(false), None) => {
+                assert!(over && published == 0);
+            }
+            (Told::Slots(slots), None) => assert_eq!(slots, published),
+            (Told::Any(true), None) => assert!(published > 0),
             (Told::Violated(violation), Some(poisoned)) => {
                 assert!(violation == poisoned && moved == 0);
             }
-            (Told::Refused | Told::Slots(0), Some(_)) => assert_eq!(moved, 0),
+            (Told::Any(false) | Told::Slots(0), Some(_)) => assert_eq!(moved, 0),
             (told, poisoned) => panic!("{told:?} with {poisoned:?}: {log:?}"),
         }
     }
@@ -430,12 +356,10 @@ impl<T: Plain + PartialEq + Debug> Attack<T> {
         // The head that the peer begins with.
         let (word, value) = (0, self.start);
         self.world.borrow_mut().set(Hint { word, value });
-        let mut left = calls;
-        while left > 0 {
-            let was_poisoned = self.poisoned.is_some();
+        make(calls, || {
             self.call_producer(&mut producer);
-            left = self.left(left - 1, was_poisoned);
-        }
+            self.poisoned.is_some()
+        });
         self.report
     }
 
@@ -456,75 +380,26 @@ impl<T: Plain + PartialEq + Debug> Attack<T> {
     }
 
     fn call_producer(&mut self, producer: &mut Producer<T, View>) {
-        let wanted = self.random.below(2 * self.capacity() + 2);
-        let part = self.random.below(wanted + 1);
-        let which = self.random.below(7);
-        let values: Vec<T> = (0..wanted.max(1)).map(|_| self.value()).collect();
+        let capacity = self.capacity();
+        let plan = Plan::to_push(&mut self.random, capacity);
+        let values: Vec<T> = (0..plan.wanted.max(1))
+            .map(|_| element(&mut self.random))
+            .collect();
         let tricks = self.tricks_on_producer();
         begin(&self.world, tricks);
         self.report.operations += 1;
-        let mut written = 0;
-        let told = match which {
-            0 | 1 => match producer.push(values[0]) {
-                Ok(()) => {
-                    written = 1;
-                    Told::Moved(1)
-                }
-                Err(PushError::Full(back)) => {
-                    assert_eq!(back, values[0]);
-                    Told::Refused
-                }
-                Err(PushError::Violation(back, violation)) => {
-                    assert_eq!(back, values[0]);
-                    Told::Violated(violation)
-                }
-            },
-            2 => match producer.push_slice(&values[..wanted]) {
-                Ok(moved) => {
-                    written = moved;
-                    Told::Moved(moved)
-                }
-                Err(violation) => Told::Violated(violation),
-            },
-            3 | 4 => match producer.reserve(wanted) {
-                Ok(mut chunk) => {
-                    written = chunk.fill(values.iter().copied().take(part));
-                    assert_eq!(written, part);
-                    let committed = if which == 3 { part } else { part / 2 };
-                    chunk.commit(committed);
-                    Told::Moved(committed)
-                }
-                Err(ChunkError::TooFew { .. }) => Told::Refused,
-                Err(ChunkError::Violation(violation)) => Told::Violated(violation),
-            },
-            5 => Told::Slots(producer.slots()),
-            _ => {
-                if producer.is_full() {
-                    Told::Refused
-                } else {
-                    Told::Slots(usize::MAX)
-                }
-            }
-        };
+        let call = producer.call(plan, &values);
         let log = end(&self.world);
-        self.check_producer(&log, told, &values, written, wanted);
+        self.check_producer(&log, plan.wanted, &call);
         assert_eq!(producer.position(), self.position, "the handle's position");
         assert_eq!(producer.violation(), self.poisoned);
     }
 
     /// Goes through the notes of a call of the producer's.
-    fn check_producer(
-        &mut self,
-        log: &[Access],
-        told: Told,
-        values: &[T],
-        written: usize,
-        wanted: usize,
-    ) {
+    fn check_producer(&mut self, log: &[Access], wanted: usize, call: &Call<T>) {
+        let (told, values) = (call.told, &call.values);
         if let Some(violation) = self.poisoned {
-            assert!(log.is_empty(), "after {violation}: {log:?}");
-            let quiet = matches!(told, Told::Slots(0) | Told::Refused);
-            assert!(quiet || told == Told::Violated(violation), "{told:?}");
+            check_refusal(log, told, violation);
             return;
         }
         let mut rest = log;
@@ -548,7 +423,8 @@ impl<T: Plain + PartialEq + Debug> Attack<T> {
                 Access::Write { at, bytes } => {
                     assert!(count < vacant, "written where nothing is vacant: {log:?}");
                     assert_eq!(*at, self.shape.slot(self.position + count as u64));
-                    assert_eq!(bytes, values[count].as_bytes());
+                    let expected = values.get(count).map(T::as_bytes);
+                    assert_eq!(Some(bytes.as_slice()), expected);
                     count += 1;
                 }
                 &Access::Store { word, value } => {
@@ -557,7 +433,7 @@ impl<T: Plain + PartialEq + Debug> Attack<T> {
                 other => panic!("{other:?} in {log:?}"),
             }
         }
-        assert_eq!(count, written, "each element is written once");
+        assert_eq!(count, values.len(), "each element is written once");
         match (told, self.poisoned) {
             (Told::Moved(moved), None) => {
                 assert_eq!(published, self.position + moved as u64, "what is published");
@@ -567,16 +443,17 @@ impl<T: Plain + PartialEq + Debug> Attack<T> {
                 self.sent.extend(&values[..moved]);
                 self.check_own();
             }
-            (Told::Refused, None) => {
-                assert!(asked && vacant < wanted.max(1) && rest.is_empty());
+            (Told::Refused { available }, None) => {
+                assert!(available.is_none_or(|available| available == vacant));
+                assert!(asked && vacant < wanted && rest.is_empty());
             }
-            (Told::Slots(slots), None) => {
-                assert!(slots == vacant || (slots == usize::MAX && vacant > 0));
-            }
+            (Told::Any(false), None) => assert!(asked && vacant == 0 && rest.is_empty()),
+            (Told::Slots(slots), None) => assert_eq!(slots, vacant),
+            (Told::Any(true), None) => assert!(vacant > 0),
             (Told::Violated(violation), Some(poisoned)) => {
                 assert!(violation == poisoned && rest.is_empty());
             }
-            (Told::Refused | Told::Slots(0), Some(_)) => assert!(rest.is_empty()),
+            (Told::Any(false) | Told::Slots(0), Some(_)) => assert!(rest.is_empty()),
             (told, poisoned) => panic!("{told:?} with {poisoned:?}: {log:?}"),
         }
     }
@@ -643,4 +520,11 @@ impl<T: Plain + PartialEq + Debug> Attack<T> {
             assert_eq!(u64::from_ne_bytes(header), expected);
         }
     }
+}
+
+/// After a violation a call accesses nothing, and tells it unless it tells a number.
+fn check_refusal(log: &[Access], told: Told, violation: Violation) {
+    assert!(log.is_empty(), "after {violation}: {log:?}");
+    let quiet = matches!(told, Told::Slots(0) | Told::Any(false));
+    assert!(quiet || told == Told::Violated(violation), "{told:?}");
 }
