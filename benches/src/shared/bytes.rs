@@ -37,21 +37,26 @@ impl Transport for SharedBytes {
 
     fn send(&mut self, messages: &[u64]) -> Result<usize, TransportError> {
         let mut sent = 0;
-        let mut parts: [&[u8]; AT_ONCE] = [&[]; AT_ONCE];
-        for messages in messages.chunks(AT_ONCE * self.words) {
-            let mut count = 0;
-            for (part, message) in parts.iter_mut().zip(messages.chunks_exact(self.words)) {
-                *part = message.as_bytes();
-                count += 1;
-            }
-            let accepted = match self.interface.xmit_vectored(&parts[..count]) {
-                Ok(accepted) => accepted,
-                Err(ByteXmitError::Closed(_)) => return Err(TransportError::Closed),
-                Err(error) => return Err(TransportError::TransmitBytes(error)),
+        if messages.len() == self.words {
+            sent = match self.interface.xmit(messages.as_bytes()) {
+                Ok(()) => 1,
+                Err(ByteXmitError::Full) => 0,
+                Err(error) => return Err(failure(error)),
             };
-            sent += accepted;
-            if accepted < count {
-                break;
+        } else {
+            let mut parts: [&[u8]; AT_ONCE] = [&[]; AT_ONCE];
+            for messages in messages.chunks(AT_ONCE * self.words) {
+                let mut count = 0;
+                for (part, message) in parts.iter_mut().zip(messages.chunks_exact(self.words)) {
+                    *part = message.as_bytes();
+                    count += 1;
+                }
+                let accepted = self.interface.xmit_vectored(&parts[..count]);
+                let accepted = accepted.map_err(failure)?;
+                sent += accepted;
+                if accepted < count {
+                    break;
+                }
             }
         }
         if sent > 0 {
@@ -103,6 +108,13 @@ impl Transport for SharedBytes {
     fn set_waiting(&mut self, waiting: Waiting) -> Result<(), TransportError> {
         self.waiting = waiting;
         Ok(())
+    }
+}
+
+fn failure(error: ByteXmitError) -> TransportError {
+    match error {
+        ByteXmitError::Closed(_) => TransportError::Closed,
+        error => TransportError::TransmitBytes(error),
     }
 }
 
