@@ -25,11 +25,11 @@ use crate::options::{DEFAULT_CAPACITY, Options, Ring};
 /// Largest element in bytes that goes into a packed ring by [`rule`]: all that fit
 /// into a line.
 ///
-/// Measured for `u64`, one at a time (benches/README.md): the packed ring is ahead by
-/// 1.18x when the ring is nearly full, by 2.0x when it is nearly empty, and by 1.12x
-/// in a round trip, because an element and its flag travel in one cache line. Beyond
-/// 56 bytes they cannot. Elements of other sizes have the same number of transfers an
-/// element or fewer; a measurement that shows otherwise is a change of this number.
+/// Measured for elements of 8 to 56 bytes, one at a time (benches/README.md): a round
+/// trip takes 0.6x to 0.8x as long as over an index ring, because an element and its
+/// flag travel in one cache line. Rates are won by one or the other without a trend in
+/// the size. Slices are faster over an index ring, which [`Options::ring`] chooses.
+/// Beyond 56 bytes element and flag cannot travel in one line.
 const PACKED_UP_TO: usize = packed::LARGEST;
 
 /// Returns the kind of ring for elements of `T`: packed for those of up to
