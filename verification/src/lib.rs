@@ -13,7 +13,8 @@
 //!   around any ring.
 //! - [`sites`]: the table of orderings, and the mutants that weaken them.
 //! - [`litmus`]: small programs around each site, for models with load buffering.
-//! - [`cell`]: one defect against one model, in a process of its own.
+//! - [`cell`]: one defect against one model, in a process of its own; [`kills`]: the
+//!   matrix of all.
 //! - `adversary`: a memory whose peer changes any word at any access.
 //! - `fuzz`: the bodies of the fuzz targets, and for each a fault that it has to find.
 
@@ -26,6 +27,7 @@
 mod blocks;
 pub mod cell;
 pub mod enumerator;
+pub mod kills;
 pub mod litmus;
 pub mod sites;
 

@@ -3,7 +3,8 @@
 //!
 //! kills.md beside this crate's sources is the matrix that must come out: a defect
 //! that survives where it was killed, and one that is killed where it survived, both
-//! fail the test. `MEMENPSF_BLESS=1` writes the file instead.
+//! fail the test. `MEMENPSF_BLESS=1` writes the file instead. ThreadSanitizer's column
+//! in it is not this test's.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p memenpsf-verification --test loom_mutants -- --nocapture`
 
@@ -23,14 +24,12 @@ use memenpsf_verification::element_models::{Payload, Program, Ring};
 use memenpsf_verification::end_models::Parting;
 use memenpsf_verification::enumerator::{Asking, Run, Strength};
 use memenpsf_verification::index_models::IndexRing;
+use memenpsf_verification::kills::{self, MATRIX, SANITIZER, SHIPPED};
 use memenpsf_verification::model::{SHAPES, Shape};
 use memenpsf_verification::packed_models::PackedRing;
 use memenpsf_verification::rings::{Bytes, Index, Kind, Packed, Side};
-use memenpsf_verification::sites::{MUTANTS, Subject, With, mutants_of, with_mutant};
+use memenpsf_verification::sites::{MUTANTS, RINGS, Subject, With, mutants_of, with_mutant};
 use memenpsf_verification::wake_models::{Defect, Talk};
-
-/// The committed matrix.
-const MATRIX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kills.md");
 
 /// The models of one subject, and what is done wrong there beside its orderings.
 struct Table {
@@ -279,6 +278,7 @@ fn each_ordering_and_each_step_has_a_model_that_needs_it() {
     if cell::is_child(run) {
         return;
     }
+    let committed = std::fs::read_to_string(MATRIX).unwrap_or_default();
     let mut matrix = String::from(HEADING);
     let (mut survivors, mut killed) = (String::new(), 0);
     for table in &TABLES {
@@ -287,9 +287,13 @@ fn each_ordering_and_each_step_has_a_model_that_needs_it() {
             .map(|mutant| mutant.name)
             .chain(table.defects.iter().copied());
         writeln!(matrix, "\n## {subject}\n").unwrap();
-        writeln!(matrix, "| | {} |", table.models.join(" | ")).unwrap();
-        writeln!(matrix, "|---|{}", "---|".repeat(table.models.len())).unwrap();
-        for row in ["Shipped"].into_iter().chain(rows) {
+        // ThreadSanitizer's column is kept as it is.
+        let sanitized = RINGS.contains(&subject);
+        let titles = table.models.iter().copied();
+        let titles: Vec<_> = titles.chain(sanitized.then_some(SANITIZER)).collect();
+        writeln!(matrix, "| | {} |", titles.join(" | ")).unwrap();
+        writeln!(matrix, "|---|{}", "---|".repeat(titles.len())).unwrap();
+        for row in [SHIPPED].into_iter().chain(rows) {
             let verdicts: Vec<bool> = table
                 .models
                 .iter()
@@ -305,9 +309,8 @@ fn each_ordering_and_each_step_has_a_model_that_needs_it() {
                     verdict != Verdict::Passed
                 })
                 .collect();
-            let cells = verdicts
-                .iter()
-                .map(|&dead| if dead { "killed" } else { "" });
+            let kept = sanitized.then(|| kills::sanitizer(&committed, subject, row));
+            let cells = verdicts.iter().map(|&dead| kills::cell(dead)).chain(kept);
             writeln!(
                 matrix,
                 "| {row} | {} |",
@@ -315,7 +318,7 @@ fn each_ordering_and_each_step_has_a_model_that_needs_it() {
             )
             .unwrap();
             let dead = verdicts.contains(&true);
-            if row == "Shipped" {
+            if row == SHIPPED {
                 assert!(!dead, "what ships must pass every model of the {subject}");
                 continue;
             }
@@ -336,8 +339,8 @@ fn each_ordering_and_each_step_has_a_model_that_needs_it() {
     println!("evidence: {survived} of {survived} survivors as expected, with their reasons");
     if std::env::var_os("MEMENPSF_BLESS").is_some() {
         std::fs::write(MATRIX, &matrix).unwrap();
+        return;
     }
-    let committed = std::fs::read_to_string(MATRIX).unwrap_or_default();
     assert_eq!(matrix, committed, "the matrix has changed: see {MATRIX}");
 }
 
@@ -352,6 +355,10 @@ of a protocol left out or out of order.
 *Cells* are plain memory, in which loom sees every race; *words* are relaxed atomics,
 as in a region. With words, the two orderings of the head survive: only load buffering
 shows that they are needed, which loom does not have, and which the litmus tests do.
+
+The column of ThreadSanitizer is written and compared by `cargo verify sanitizers`: a
+ring on the heap with that ordering, of streams and of sides that leave. It runs no
+steps left out.
 ";
 
 /// The enumerator knows races, too: it predicts the verdicts of the models with
