@@ -214,14 +214,22 @@ pub(crate) const LAYERS: &[Layer] = &[
             // It looks for the report of each by itself.
             seeded!("weaker").world(TSAN),
             ring_tests!().world(ASAN),
-            // A large build, and the longest tests once more.
+            // A large build, and the longest tests once more. They start the examples.
+            Step::cargo(&[
+                "build",
+                "--package=memenpsf",
+                "--all-features",
+                "--examples",
+            ])
+            .world(ASAN)
+            .needs(&[NIGHTLY])
+            .deep(),
             Step::cargo(&[
                 "test",
                 "--package=memenpsf-fdpass",
                 "--package=memenpsf",
                 "--all-features",
                 "--tests",
-                "--examples",
             ])
             .world(ASAN)
             .needs(&[NIGHTLY])
