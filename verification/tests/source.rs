@@ -53,7 +53,7 @@ const RULES: [Rule; 3] = [
         only_in: &[
             "ring/src/primitive.rs",
             "ring/src/wake.rs",
-            "ring/src/memory.rs",
+            "ring/src/memory/split.rs",
         ],
     },
 ];

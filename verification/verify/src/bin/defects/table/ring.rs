@@ -251,7 +251,7 @@ pub(super) const DEFECTS: &[Defect] = &[
     Defect {
         name: "B2a",
         removed: "the plain load: one that writes, of a page that is read-only",
-        file: "ring/src/memory.rs",
+        file: "ring/src/memory/split.rs",
         find: "let value = unsafe { word.cast::<AtomicU64>().as_ref() }.load(Ordering::Relaxed);",
         replacement: "let value = unsafe { word.cast::<AtomicU64>().as_ref() }.fetch_or(0, Ordering::AcqRel);",
         test: test(
@@ -379,7 +379,7 @@ pub(super) const DEFECTS: &[Defect] = &[
     Defect {
         name: "R1j",
         removed: "the swap: both sides free the ring",
-        file: "ring/src/memory.rs",
+        file: "ring/src/memory/heap.rs",
         find: ".swap(1, order) != 0",
         replacement: ".swap(1, order) < 2",
         test: test(
@@ -391,7 +391,7 @@ pub(super) const DEFECTS: &[Defect] = &[
     Defect {
         name: "R1k",
         removed: "the last side: neither frees the ring",
-        file: "ring/src/memory.rs",
+        file: "ring/src/memory/heap.rs",
         find: ".swap(1, order) != 0",
         replacement: ".swap(1, order) > 1",
         test: test(
@@ -403,7 +403,7 @@ pub(super) const DEFECTS: &[Defect] = &[
     Defect {
         name: "R1l",
         removed: "the drop of what is left in the ring",
-        file: "ring/src/memory.rs",
+        file: "ring/src/memory/heap.rs",
         find: "        remains.drop_elements();\n    }\n}\n\n// SAFETY:\n// 1. One offset",
         replacement: "        core::mem::forget(remains);\n    }\n}\n\n// SAFETY:\n// 1. One offset",
         test: test(
