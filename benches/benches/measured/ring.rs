@@ -285,6 +285,11 @@ pub(crate) fn ring(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
     }
     let mut group = criterion.benchmark_group(format!("elements over memfds, capacity {ELEMENTS}"));
     elements::<1>(&mut group, placement)?;
+    elements::<2>(&mut group, placement)?;
+    elements::<3>(&mut group, placement)?;
+    elements::<4>(&mut group, placement)?;
+    elements::<5>(&mut group, placement)?;
+    elements::<6>(&mut group, placement)?;
     elements::<7>(&mut group, placement)?;
     elements::<8>(&mut group, placement)?;
     elements::<32>(&mut group, placement)?;
