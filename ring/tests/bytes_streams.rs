@@ -10,15 +10,12 @@
 
 mod support;
 
-use std::sync::atomic::AtomicBool;
-use std::thread;
-
 use memenpsf_ring::bytes::{self, Consumer, Producer, producer_block};
 use memenpsf_ring::memory::{ByteMemory, CONSUMER_BLOCK, Heap, Split};
 use memenpsf_ring::{PopError, RecordError};
-use support::Patience;
 use support::bytes::{message, split_ring};
 use support::region::Region;
+use support::{Patience, side_by_side};
 
 /// Capacities, longest messages, and how many messages pass through each. Small
 /// rings hand over at nearly every message, which costs a context switch where
@@ -125,13 +122,11 @@ fn borrow_split(consumer: &mut Consumer<Split<u64>>, into: &mut Vec<u8>) -> Resu
 fn messages_stream_through_the_heap() {
     for (capacity, longest, count) in STREAMS {
         let (mut producer, mut consumer) = bytes::ring(capacity, longest).unwrap();
-        let failed = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let patience = Patience::new(&failed);
+        side_by_side(
             // Each side owns its half.
-            scope.spawn(move || produce(&mut producer, count, patience));
-            consume(&mut consumer, count, Patience::new(&failed), borrow_heap);
-        });
+            move |patience| produce(&mut producer, count, patience),
+            |patience| consume(&mut consumer, count, patience, borrow_heap),
+        );
     }
 }
 
@@ -139,20 +134,13 @@ fn messages_stream_through_the_heap() {
 fn messages_stream_through_regions() {
     for (capacity, longest, count) in STREAMS {
         let (producer, mut consumer) = split_ring(capacity, longest, u64::MAX - 4095);
-        let failed = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let patience = Patience::new(&failed);
-            scope.spawn(move || {
+        side_by_side(
+            move |patience| {
                 let mut producer = producer;
                 produce(&mut producer.handle, count, patience);
-            });
-            consume(
-                &mut consumer.handle,
-                count,
-                Patience::new(&failed),
-                borrow_split,
-            );
-        });
+            },
+            |patience| consume(&mut consumer.handle, count, patience, borrow_split),
+        );
     }
 }
 
@@ -172,13 +160,11 @@ fn messages_stream_through_mappings_that_are_read_only_for_the_peer() {
         // SAFETY: it is the only consumer.
         let consumer = unsafe { Consumer::<_>::attach(memory, capacity, longest, 0) };
         let (mut producer, mut consumer) = (producer.unwrap(), consumer.unwrap());
-        let failed = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let patience = Patience::new(&failed);
+        side_by_side(
             // Each side owns its half.
-            scope.spawn(move || produce(&mut producer, count, patience));
-            consume(&mut consumer, count, Patience::new(&failed), borrow_split);
-        });
+            move |patience| produce(&mut producer, count, patience),
+            |patience| consume(&mut consumer, count, patience, borrow_split),
+        );
     }
 }
 

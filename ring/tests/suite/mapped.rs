@@ -2,15 +2,12 @@
 //! the peer. A store, or an atomic access that the processor carries out as one,
 //! would be a fault.
 
-use std::sync::atomic::AtomicBool;
-use std::thread;
-
 use memenpsf_ring::memory::{CONSUMER_BLOCK, Split};
 use memenpsf_ring::{Plain, PopError, PushError};
 
 use crate::subject::{Consumer, Producer, producer_block, slots_mut};
-use crate::support::Patience;
 use crate::support::region::Region;
+use crate::support::side_by_side;
 
 /// Runs `test` with both handles of a ring over two regions.
 pub(crate) fn with_ring<T: Plain>(
@@ -73,31 +70,29 @@ fn no_operation_writes_to_the_peers_region() {
 
 #[test]
 fn elements_arrive_through_two_mappings() {
-    let failed = AtomicBool::new(false);
     with_ring::<[u64; 3]>(8, |mut producer, mut consumer| {
-        thread::scope(|scope| {
-            let failed = &failed;
-            scope.spawn(move || {
-                let mut patience = Patience::new(failed);
+        side_by_side(
+            move |mut patience| {
                 for n in 0..100_000 {
                     while producer.push([n, !n, n]).is_err() {
                         patience.wait();
                     }
                     patience.renew();
                 }
-            });
-            let mut patience = Patience::new(failed);
-            for n in 0..100_000 {
-                let got = loop {
-                    match consumer.pop() {
-                        Ok(got) => break got,
-                        Err(PopError::Empty) => patience.wait(),
-                        Err(error) => panic!("{error}"),
-                    }
-                };
-                patience.renew();
-                assert_eq!(got, [n, !n, n]);
-            }
-        });
+            },
+            |mut patience| {
+                for n in 0..100_000 {
+                    let got = loop {
+                        match consumer.pop() {
+                            Ok(got) => break got,
+                            Err(PopError::Empty) => patience.wait(),
+                            Err(error) => panic!("{error}"),
+                        }
+                    };
+                    patience.renew();
+                    assert_eq!(got, [n, !n, n]);
+                }
+            },
+        );
     });
 }

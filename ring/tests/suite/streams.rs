@@ -1,23 +1,19 @@
 //! Two threads and up to a million elements.
 
-use std::sync::atomic::AtomicBool;
-use std::thread;
-
 use memenpsf_ring::memory::Memory;
 use memenpsf_ring::{Plain, PopError, PushError};
 
 use crate::STREAMS;
 use crate::subject::{Consumer, Producer, ring_at, split_ring};
-use crate::support::Patience;
+use crate::support::{Patience, side_by_side};
 
 /// Pushes `0..count` as `T`s, by elements, slices and chunks in turn.
 fn produce<T: Copy, M: Memory<T>>(
     producer: &mut Producer<T, M>,
     count: u64,
-    failed: &AtomicBool,
+    mut patience: Patience<'_>,
     value: impl Fn(u64) -> T,
 ) {
-    let mut patience = Patience::new(failed);
     let mut next = 0;
     while next < count {
         let pushed = match next % 3 {
@@ -51,10 +47,9 @@ fn produce<T: Copy, M: Memory<T>>(
 fn consume<T: Copy + PartialEq + std::fmt::Debug, M: Memory<T>>(
     consumer: &mut Consumer<T, M>,
     count: u64,
-    failed: &AtomicBool,
+    mut patience: Patience<'_>,
     value: impl Fn(u64) -> T,
 ) {
-    let mut patience = Patience::new(failed);
     let mut next = 0;
     while next < count {
         let popped = match next % 4 {
@@ -98,24 +93,20 @@ fn consume<T: Copy + PartialEq + std::fmt::Debug, M: Memory<T>>(
 fn stream_on_the_heap<T: Copy + PartialEq + Send + std::fmt::Debug>(value: fn(u64) -> T) {
     for (capacity, count) in STREAMS {
         let (mut producer, mut consumer) = ring_at::<T>(capacity, u64::MAX - count / 2);
-        let failed = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let failed = &failed;
-            scope.spawn(move || produce(&mut producer, count, failed, value));
-            consume(&mut consumer, count, failed, value);
-        });
+        side_by_side(
+            move |patience| produce(&mut producer, count, patience, value),
+            |patience| consume(&mut consumer, count, patience, value),
+        );
     }
 }
 
 fn stream_over_regions<T: Plain + PartialEq + std::fmt::Debug>(value: fn(u64) -> T) {
     for (capacity, count) in STREAMS {
         let (mut producer, mut consumer) = split_ring::<T>(capacity, u64::MAX - count / 2);
-        let failed = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let failed = &failed;
-            scope.spawn(move || produce(&mut producer.handle, count, failed, value));
-            consume(&mut consumer.handle, count, failed, value);
-        });
+        side_by_side(
+            move |patience| produce(&mut producer.handle, count, patience, value),
+            |patience| consume(&mut consumer.handle, count, patience, value),
+        );
     }
 }
 

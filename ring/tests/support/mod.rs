@@ -18,6 +18,7 @@ pub(crate) mod region;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Start positions that put the wrap of the position's type at the first, a
@@ -113,14 +114,30 @@ impl<'a> Patience<'a> {
             !self.failed.load(Ordering::Relaxed),
             "the other thread failed"
         );
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
 impl Drop for Patience<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             self.failed.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// Lets one side run on a thread of its own while the other runs here.
+pub(crate) fn side_by_side(
+    produce: impl FnOnce(Patience<'_>) + Send,
+    consume: impl FnOnce(Patience<'_>),
+) {
+    let failed = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let patience = Patience::new(&failed);
+        let producing = scope.spawn(move || produce(patience));
+        consume(Patience::new(&failed));
+        // The end of the scope alone is a fence, which a standard library that is not
+        // instrumented hides from ThreadSanitizer.
+        producing.join().expect("a producer that does not panic");
+    });
 }
