@@ -1,5 +1,6 @@
-//! The worlds: builds with flags of their own, each with a target directory of
-//! its own, so that none rebuilds what another has built.
+//! The worlds: builds with flags of their own, with a target directory that none
+//! rebuilds for another. The sanitizers share one: what runs while they are built is
+//! the same, and the rest cargo keeps apart by its flags.
 
 use std::ffi::OsString;
 use std::fs;
@@ -59,7 +60,6 @@ impl World {
 fn sanitized(sanitizer: Sanitizer, root: &Path) -> Vec<(&'static str, OsString)> {
     let name = sanitizer.name();
     let mut flags = format!("-Zsanitizer={name}");
-    let mut folder = format!("sanitize-{name}");
     let mut variables: Vec<(&str, OsString)> = Vec::new();
     match StandardLibrary::found(root) {
         StandardLibrary::Component => {
@@ -71,7 +71,6 @@ fn sanitized(sanitizer: Sanitizer, root: &Path) -> Vec<(&'static str, OsString)>
         }
         StandardLibrary::Prebuilt => {
             flags += " -Cunsafe-allow-abi-mismatch=sanitizer";
-            folder += "-prebuilt";
         }
     }
     match sanitizer {
@@ -95,7 +94,7 @@ fn sanitized(sanitizer: Sanitizer, root: &Path) -> Vec<(&'static str, OsString)>
     variables.extend([
         ("RUSTUP_TOOLCHAIN", "nightly".into()),
         ("CARGO_BUILD_TARGET", TARGET.into()),
-        ("CARGO_TARGET_DIR", target(root).join(folder).into()),
+        ("CARGO_TARGET_DIR", target(root).join("sanitize").into()),
         ("RUSTFLAGS", flags.into()),
     ]);
     variables
