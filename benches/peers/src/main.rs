@@ -4,7 +4,8 @@
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml [ITEMS] [ROUNDS]`
 //!
 //! Each side is pinned and owns its handle. The consumer checks every number; the
-//! clock runs from the first number to the last. Medians over the rounds, with the
+//! clock runs from the end of the second lap, when every page of the ring has been
+//! touched, to the last number. Medians over the rounds, with the
 //! smallest and the largest; the rows take turns within a round.
 //!
 //! How often the waiting side asks decides as much as the ring does: each failed poll
@@ -14,6 +15,7 @@
 mod rings;
 
 use std::hint::spin_loop;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use memenpsf_benches::mapped;
@@ -142,34 +144,38 @@ fn work(amount: u32, value: u64) -> u64 {
     })
 }
 
-/// Streams `items` numbers and returns millions a second.
+/// Streams `items` numbers after `warm_up` more, and returns millions a second.
 fn stream(
     second: Second,
     cores: [usize; 2],
-    items: u64,
+    [warm_up, items]: [u64; 2],
     regime: Regime,
     pauses: Pauses,
     (mut producer, mut consumer): (impl Push, impl Pop),
 ) -> Result<f64, Failure> {
     let [producing, consuming] = regime.work();
     let consume = || {
-        let mut sound = pauses.pop(&mut consumer) == 0;
+        let mut receive = |numbers: Range<u64>| {
+            numbers.fold(true, |sound, expected| {
+                let value = pauses.pop(&mut consumer);
+                work(consuming, value);
+                sound & (value == expected)
+            })
+        };
+        let sound = receive(0..warm_up);
         let began = Instant::now();
-        for expected in 1..items {
-            sound &= pauses.pop(&mut consumer) == expected;
-            work(consuming, expected);
-        }
+        let sound = sound & receive(warm_up..warm_up + items);
         (sound, began.elapsed())
     };
     let (sound, taken) = second.run(cores, consume, move || {
         producer.settle();
-        for n in 0..items {
+        for n in 0..warm_up + items {
             work(producing, n);
             pauses.push(&mut producer, n);
         }
     })?;
     check(sound)?;
-    Ok((items - 1) as f64 / taken.as_secs_f64() / 1e6)
+    Ok(items as f64 / taken.as_secs_f64() / 1e6)
 }
 
 /// Returns the nanoseconds of one round trip, as a mean over `trips`.
@@ -286,6 +292,7 @@ fn table(
     rounds: usize,
 ) -> Result<(), Failure> {
     let mut rows: [Row; ROWS.len()] = Default::default();
+    let warm_up = 2 * capacity as u64;
     for round in 0..rounds {
         for turn in 0..rows.len() {
             let which = (turn + round) % rows.len();
@@ -296,8 +303,9 @@ fn table(
                 };
                 ($second:ident, $ring:expr, $items:expr) => {{
                     let (second, items) = (Second::$second, $items);
+                    let counts = [warm_up.min(items), items];
                     for (rates, regime) in row.rates.iter_mut().zip(Regime::ALL) {
-                        rates.push(stream(second, cores, items, regime, pauses, $ring)?);
+                        rates.push(stream(second, cores, counts, regime, pauses, $ring)?);
                     }
                     let trips = items / 50 + 2;
                     row.trips
