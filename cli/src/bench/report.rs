@@ -324,7 +324,8 @@ impl Report {
             format_args!(
                 "
 Medians of samples in rotating order. {samples} samples counted, {dropped} dropped: the raw
-ping-pongs before and after them differed by more than 1.3x. median: of round trips
+ping-pongs before and after them differed by more than 1.3x, or two sides that are to
+sleep met awake more than once in ten messages. median: of round trips
 timed by the hundred, as the ping-pongs are; p50 to max: of others, timed one by one,
 with two readings of the clock in each. limit: of a round trip, the multiple of those
 ping-pongs, sample by sample; of one asleep, of the futex of the same round; of a
