@@ -294,15 +294,15 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
 ];
 
-/// The floors are what was reached: 94.6, 98.4 and 94.3 percent of the lines.
+/// The floors are what was reached: 98.8, 98.4 and 96.5 percent of the lines.
 const COVERAGE: &[&str] = &[
     "run",
     "--package=memenpsf-verify",
     "--bin=coverage",
     "--",
-    "ring=94",
+    "ring=98",
     "fdpass=98",
-    "interface=94",
+    "interface=96",
 ];
 
 const fn fuzz(arguments: &'static [&'static str]) -> Step {
