@@ -116,6 +116,9 @@ pub(crate) enum Ended {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+// One place for the message in all variants, as in `memenpsf_ring::PushError`, whose
+// reason is this one's.
+#[repr(u8)]
 pub enum XmitError<T> {
     /// No slot is vacant. The peer makes room by receiving.
     Full(T),
@@ -335,5 +338,45 @@ impl From<Ended> for ControlError {
             Ended::Departed(departure) => Self::Closed(departure),
             Ended::Violation(violation) => Self::Violation(violation),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+
+    use super::*;
+
+    #[test]
+    fn a_message_lies_at_one_place_in_every_transmit_error() {
+        fn check<T: Copy>(message: T) {
+            let violation = Violation::Ring(memenpsf_ring::Violation::Head {
+                head: 1,
+                previous: 0,
+                tail: 0,
+            });
+            let errors = [
+                XmitError::Full(message),
+                XmitError::Closed(message, Departure::Gone),
+                XmitError::Violation(message, violation),
+                XmitError::Wait(message, io::ErrorKind::Other),
+            ];
+            let offsets = errors.each_ref().map(|error| {
+                let (XmitError::Full(message)
+                | XmitError::Closed(message, _)
+                | XmitError::Violation(message, _)
+                | XmitError::Wait(message, _)) = error;
+                ptr::from_ref(message).addr() - ptr::from_ref(error).addr()
+            });
+            assert!(
+                offsets.iter().all(|&offset| offset == offsets[0]),
+                "{offsets:?}"
+            );
+        }
+        check(0_u8);
+        check([0_u8; 57]);
+        check(0_u32);
+        check([0_u64; 9]);
+        check(0_u128);
     }
 }
