@@ -163,10 +163,12 @@ impl Runner {
     }
 
     fn step(&self, step: &Step, log: &mut File) -> io::Result<(Ended, Evidence)> {
-        if let Some(need) = step.needs.iter().find(|need| !self.has(need)) {
-            writeln!(log, "$ {}\nskipped: {}", step.typed(), need.missing)?;
+        let lacking = step.needs.iter().find(|need| !self.has(need));
+        let lacking = lacking.map(|need| need.missing);
+        if let Some(missing) = lacking.or_else(|| step.missing(&self.root)) {
+            writeln!(log, "$ {}\nskipped: {missing}", step.typed())?;
             return Ok((
-                Ended::Skipped(Some(need.missing.to_owned())),
+                Ended::Skipped(Some(missing.to_owned())),
                 Evidence::default(),
             ));
         }
@@ -275,6 +277,7 @@ pub(crate) fn logs(root: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::{Sanitizer, World};
 
     const NEVER: Need = Need {
         probe: &["false"],
@@ -362,6 +365,21 @@ mod tests {
         let none = outcome(false, &[GIVES_UP]);
         assert_eq!(none.verdict, Verdict::Skipped);
         assert_eq!(none.evidence.skipped, ["a: b"]);
+    }
+
+    #[test]
+    fn memory_sanitizer_is_skipped_without_the_sources_of_the_standard_library() {
+        let root = tempfile::tempdir().unwrap();
+        let missing = |sanitizer| World::Sanitized(sanitizer).missing(root.path());
+        assert_eq!(missing(Sanitizer::Thread), None);
+        if let Some(missing) = missing(Sanitizer::Memory) {
+            assert!(missing.contains("rust-src"), "{missing}");
+        } else {
+            eprintln!("nightly has them: rustup component add rust-src");
+        }
+        let library = "target/tools/rust-src/usr/src/rustc/library/std";
+        fs::create_dir_all(root.path().join(library)).unwrap();
+        assert_eq!(missing(Sanitizer::Memory), None);
     }
 
     #[test]

@@ -87,6 +87,11 @@ impl Step {
         }
     }
 
+    /// Returns what the world of this step lacks.
+    pub(crate) fn missing(&self, root: &Path) -> Option<&'static str> {
+        self.world.missing(root)
+    }
+
     /// Builds in `world`.
     pub(crate) const fn world(mut self, world: World) -> Self {
         self.world = world;

@@ -55,7 +55,19 @@ impl World {
             Self::Sanitized(sanitizer) => sanitized(sanitizer, root),
         }
     }
+
+    /// Returns what the world cannot do without and does not have, and what helps.
+    pub(crate) fn missing(self, root: &Path) -> Option<&'static str> {
+        // It would take all that a library without it has written for unwritten.
+        let needs_sources = self == Self::Sanitized(Sanitizer::Memory);
+        (needs_sources && matches!(StandardLibrary::found(root), StandardLibrary::Prebuilt))
+            .then_some(SOURCES)
+    }
 }
+
+/// What MemorySanitizer needs.
+const SOURCES: &str = "the standard library's sources, for MemorySanitizer: \
+                       verification/tools/debian.sh rust-src sid rust-src";
 
 fn sanitized(sanitizer: Sanitizer, root: &Path) -> Vec<(&'static str, OsString)> {
     let name = sanitizer.name();
