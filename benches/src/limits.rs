@@ -39,6 +39,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use crate::latency::Laps;
+use crate::message::{Checker, Composer, Format};
 use crate::spin::{GIVE_UP, wait_until};
 
 /// Bytes between the turns of the two sides, and before the buffer.
@@ -67,6 +68,9 @@ pub enum Limit {
     FillSum(Blocks),
     /// The first side copies blocks in; the second copies each out.
     Copy(Blocks),
+    /// The first side composes each block before it copies it in; the second checks
+    /// what it has copied out: the work of a row of messages.
+    Messages(Blocks),
     /// Both sides sleep on a futex in turns.
     Futex,
 }
@@ -111,6 +115,7 @@ impl Limit {
             Self::TwoLines => "ping-pong on two lines".to_owned(),
             Self::FillSum(blocks) => format!("fill and sum, {blocks}"),
             Self::Copy(blocks) => format!("copy in and out, {blocks}"),
+            Self::Messages(blocks) => format!("compose, copy, check, {blocks}"),
             Self::Futex => "shared futex".to_owned(),
         }
     }
@@ -118,7 +123,9 @@ impl Limit {
     /// Returns the bytes that one turn carries; `None` where only time counts.
     pub fn bytes(self) -> Option<usize> {
         match self {
-            Self::FillSum(blocks) | Self::Copy(blocks) => Some(blocks.bytes),
+            Self::FillSum(blocks) | Self::Copy(blocks) | Self::Messages(blocks) => {
+                Some(blocks.bytes)
+            }
             _ => None,
         }
     }
@@ -221,7 +228,8 @@ impl Ground {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for blocks that do not fit;
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for blocks that do not fit, or
+    /// messages of a length that no message has;
     /// [`TimedOut`](io::ErrorKind::TimedOut) when the other side does not play; what
     /// the system says.
     pub fn play(
@@ -231,9 +239,12 @@ impl Ground {
         count: u64,
         laps: &mut Laps,
     ) -> io::Result<Duration> {
-        if let Limit::FillSum(blocks) | Limit::Copy(blocks) = limit
-            && !blocks.fit()
-        {
+        let fits = match limit {
+            Limit::FillSum(blocks) | Limit::Copy(blocks) => blocks.fit(),
+            Limit::Messages(blocks) => blocks.fit() && Format::new(blocks.bytes).is_some(),
+            Limit::OneLine | Limit::TwoLines | Limit::Futex => true,
+        };
+        if !fits {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let first = self.turn;
@@ -250,6 +261,7 @@ impl Ground {
             Limit::TwoLines => self.two_lines(player, first, count, laps)?,
             Limit::FillSum(blocks) => self.fill_sum(player, first, count, blocks)?,
             Limit::Copy(blocks) => self.copy(player, first, count, blocks)?,
+            Limit::Messages(blocks) => self.messages(player, first, count, blocks)?,
             Limit::Futex => self.futex(player, count, laps)?,
         }
         let elapsed = began.elapsed();
@@ -390,6 +402,44 @@ impl Ground {
             }
             Ok(())
         })
+    }
+
+    fn messages(
+        &mut self,
+        player: Player,
+        first: u64,
+        count: u64,
+        blocks: Blocks,
+    ) -> io::Result<()> {
+        let format = Format::new(blocks.bytes).ok_or(io::ErrorKind::InvalidInput)?;
+        let mut message = std::mem::take(&mut self.private);
+        let mut composer = Composer::new(format);
+        let mut checker = Checker::new(format);
+        let result = self.blocks(player, first, count, blocks, |_, offset| {
+            let shared = self.at(START + offset).as_ptr();
+            let private = message.as_mut_ptr().cast::<u8>();
+            match player {
+                Player::First => {
+                    composer.compose(&mut message);
+                    // SAFETY: both are as long as a block; the shared one is this
+                    // side's (I2).
+                    unsafe { shared.copy_from_nonoverlapping(private, blocks.bytes) };
+                }
+                Player::Second => {
+                    // SAFETY: as above; the first side has handed it over (I2).
+                    unsafe { private.copy_from_nonoverlapping(shared, blocks.bytes) };
+                    checker.check(&message);
+                }
+            }
+            Ok(())
+        });
+        self.private = message;
+        result?;
+        if checker.counts().is_flawless() {
+            Ok(())
+        } else {
+            Err(io::Error::other("a message changed on its way"))
+        }
     }
 
     fn futex(&self, player: Player, count: u64, laps: &mut Laps) -> io::Result<()> {

@@ -7,6 +7,7 @@
 use memenpsf_benches::kind::Kind;
 use memenpsf_benches::latency::{LAP, Latency};
 use memenpsf_benches::limits::{BUFFER, Blocks, Limit, Player};
+use memenpsf_benches::message::LONGEST;
 use memenpsf_benches::session::{Outcome, Ring, Session, Subject, Task};
 use memenpsf_benches::transport::Waiting;
 
@@ -56,6 +57,8 @@ fn every_limit_is_played_to_its_end_in_any_order() {
         Limit::Copy(blocks(BUFFER, 1)),
         Limit::OneLine,
         Limit::Copy(blocks(64, 3)),
+        Limit::Messages(blocks(64 << 10, 4)),
+        Limit::Messages(blocks(8, 3)),
         Limit::Futex,
         Limit::FillSum(blocks(8, 1)),
     ];
@@ -82,12 +85,18 @@ fn blocks_that_do_not_fit_are_refused() {
         (BUFFER, 2),
         (usize::MAX - 7, 2),
     ] {
-        for limit in [Limit::FillSum, Limit::Copy] {
+        for limit in [Limit::FillSum, Limit::Copy, Limit::Messages] {
             let limit = limit(Blocks { bytes, in_flight });
             // Nobody plays along: it would wait for a while, if it began.
             assert!(session.run(Task::Play(limit, 1)).is_err());
         }
     }
+    let too_long = Blocks {
+        bytes: 2 * LONGEST,
+        in_flight: 1,
+    };
+    let task = Task::Play(Limit::Messages(too_long), 1);
+    assert!(session.run(task).is_err());
 }
 
 #[test]

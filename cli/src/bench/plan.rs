@@ -375,6 +375,10 @@ fn limits() -> Vec<Course> {
         let blocks = Blocks { bytes, in_flight };
         courses.push(played(Limit::Copy(blocks), Group::LimitRates));
     }
+    for (bytes, in_flight) in [(64 << 10, 4), (64 << 10, 16)] {
+        let blocks = Blocks { bytes, in_flight };
+        courses.push(played(Limit::Messages(blocks), Group::LimitRates));
+    }
     courses
 }
 
