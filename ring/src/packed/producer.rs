@@ -62,12 +62,6 @@ pub struct Producer<T, M: Memory<T> = Heap<T>, O: Orderings = Shipped> {
     marker: PhantomData<(Cell<T>, O)>,
 }
 
-/// Why there is no room.
-enum Refusal {
-    Full,
-    Violation(Violation),
-}
-
 impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
     /// Makes the producer of the ring in `memory`, both positions at `start`.
     pub(super) fn with_memory(memory: M, capacity: usize, start: u64) -> Result<Self, LayoutError> {
@@ -233,14 +227,11 @@ impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
     #[inline]
     pub fn push(&mut self, value: T) -> Result<(), PushError<T>> {
         fail_point::reach("push: begin");
-        if self.header == self.stop {
-            match self.make_room() {
-                Ok(()) => (),
-                Err(Refusal::Full) => return Err(PushError::Full(value)),
-                Err(Refusal::Violation(violation)) => {
-                    return Err(PushError::Violation(value, violation));
-                }
-            }
+        if self.header == self.stop && !self.make_room() {
+            return Err(match self.fault {
+                Some(violation) => PushError::Violation(value, violation),
+                None => PushError::Full(value),
+            });
         }
         let slot = Lines::<T, M>::slot(self.line, truncate(count_of(self.header)));
         // SAFETY: the header is below `stop`, so the slot is vacant (I6).
@@ -340,14 +331,14 @@ impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
     }
 
     /// Makes room for one element at least: in this line or the next, and after
-    /// asking for the head if it must.
-    #[inline]
-    fn make_room(&mut self) -> Result<(), Refusal> {
-        if let Some(violation) = self.fault {
-            return Err(Refusal::Violation(violation));
-        }
-        if self.vacant() == 0 {
-            self.refresh().map_err(Refusal::Violation)?;
+    /// asking for the head if it must. Tells whether there is room; if not, `fault`
+    /// says why (I7).
+    //
+    // Never inlined for the reason of the consumer's `find_element`.
+    #[inline(never)]
+    fn make_room(&mut self) -> bool {
+        if self.fault.is_some() || self.vacant() == 0 && self.refresh().is_err() {
+            return false;
         }
         let (line, base, header) = if count_of(self.header) == Lines::<T, M>::COUNT {
             self.next_line(self.line, self.base, self.header)
@@ -355,10 +346,7 @@ impl<T, M: Memory<T>, O: Orderings> Producer<T, M, O> {
             (self.line, self.base, self.header)
         };
         self.go_to(line, base, header);
-        if self.header == self.stop {
-            return Err(Refusal::Full);
-        }
-        Ok(())
+        self.header != self.stop
     }
 
     /// Returns the line behind `line`, the position of its first slot, and its
