@@ -1,7 +1,9 @@
 //! memenpsf beside other rings: `u64` one at a time, throughput and round trip, in
 //! one interleaved run, between two threads and between two processes.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml [ITEMS] [ROUNDS]`
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml [ITEMS] [ROUNDS] [NAME...]`
+//!
+//! With names, only the rows that have one of them in theirs.
 //!
 //! Each side is pinned and owns its handle. The consumer checks every number; the
 //! clock runs from the end of the second lap, when every page of the ring has been
@@ -246,9 +248,15 @@ fn spread(samples: &mut [f64]) -> [f64; 3] {
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let items: u64 = arguments.next().map_or(Ok(10_000_000), |n| n.parse())?;
-    let rounds: usize = arguments.next().map_or(Ok(11), |n| n.parse())?;
+    let rounds: u64 = arguments.next().map_or(Ok(11), |n| n.parse())?;
     if items < 2 || rounds == 0 {
         return Err("at least 2 items and 1 round are needed".into());
+    }
+    let names: Vec<String> = arguments.collect();
+    let chosen =
+        ROWS.map(|row| names.is_empty() || names.iter().any(|name| row.contains(name.as_str())));
+    if !chosen.contains(&true) {
+        return Err(format!("no row has one of these in its name: {names:?}").into());
     }
     let placement = choose()?.ok_or("two cores are needed")?;
     let cores = placement.cores;
@@ -256,7 +264,7 @@ fn main() -> Result<(), Failure> {
 
     for capacity in [1024, 65536] {
         for pauses in Pauses::ALL {
-            table(cores, capacity, pauses, items, rounds)?;
+            table(cores, capacity, pauses, [items, rounds], chosen)?;
         }
     }
     Ok(())
@@ -288,14 +296,17 @@ fn table(
     cores: [usize; 2],
     capacity: usize,
     pauses: Pauses,
-    items: u64,
-    rounds: usize,
+    [items, rounds]: [u64; 2],
+    chosen: [bool; ROWS.len()],
 ) -> Result<(), Failure> {
     let mut rows: [Row; ROWS.len()] = Default::default();
     let warm_up = 2 * capacity as u64;
     for round in 0..rounds {
         for turn in 0..rows.len() {
-            let which = (turn + round) % rows.len();
+            let which = (turn + round as usize) % rows.len();
+            if !chosen[which] {
+                continue;
+            }
             let row = &mut rows[which];
             macro_rules! sample {
                 ($second:ident, $ring:expr) => {
@@ -343,7 +354,10 @@ fn table(
         "{:<32}{free:>21}{full:>21}{empty:>21}{:>20}",
         "", "round trip, ns"
     );
-    let ratios = PAIRS.map(|(name, [threads, processes])| {
+    let pairs = PAIRS
+        .into_iter()
+        .filter(|(_, pair)| pair.iter().all(|&row| chosen[row]));
+    let ratios = pairs.map(|(name, [threads, processes])| {
         let columns = rows[processes].columns().zip(rows[threads].columns());
         let ratios = columns.map(|(ours, theirs)| {
             let each = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs);
@@ -351,7 +365,13 @@ fn table(
         });
         (name, ratios.collect::<Vec<_>>())
     });
-    for (name, row) in ROWS.iter().zip(&mut rows) {
+    let ratios: Vec<_> = ratios.collect();
+    for ((name, row), _) in ROWS
+        .iter()
+        .zip(&mut rows)
+        .zip(chosen)
+        .filter(|(_, chosen)| *chosen)
+    {
         print!("  {name:<30}");
         for samples in row.rates.iter_mut().chain([&mut row.trips]) {
             let [low, middle, high] = spread(samples);
