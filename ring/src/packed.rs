@@ -105,11 +105,11 @@
 //! # Trust
 //!
 //! The peer controls the head, seen by the producer in `Producer::refresh`, and
-//! the headers, seen by the consumer in `Consumer::look`. Each is loaded once and
-//! checked there. A header must be the one that was there at the end of the lap
-//! before, or one of this lap whose count is not below what was seen and neither
-//! above the number of slots nor beyond `head + capacity`. Where the next line is
-//! never depends on a header.
+//! the headers, seen by the consumer in `Consumer::judge`. Each is loaded once and
+//! checked there, or found equal to that of a full line of this lap. A header must be
+//! the one that was there at the end of the lap before, or one of this lap whose count
+//! is not below what was seen and neither above the number of slots nor beyond
+//! `head + capacity`. Where the next line is never depends on a header.
 //!
 //! # Why elements end at 56 bytes
 //!

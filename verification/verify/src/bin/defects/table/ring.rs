@@ -80,8 +80,8 @@ pub(super) const DEFECTS: &[Defect] = &[
         name: "A2e",
         removed: "the check of a line that was not reached",
         file: "ring/src/packed/consumer.rs",
-        find: "if at.seen == 0 && word == at.stale {",
-        replacement: "if at.seen == 0 {",
+        find: "if seen == 0 && word == line.stale {",
+        replacement: "if seen == 0 {",
         test: test(
             "ring",
             File("packed_split"),
@@ -223,6 +223,14 @@ pub(super) const DEFECTS: &[Defect] = &[
             Unit,
             "legality_equals_plain_arithmetic_on_every_u8_case",
         ),
+    },
+    Defect {
+        name: "A2k",
+        removed: "the lap of a full line",
+        file: "ring/src/packed/consumer.rs",
+        find: "if word == header(line.lap, Lines::<T, M>::COUNT) {",
+        replacement: "if count_of(word) == Lines::<T, M>::COUNT {",
+        test: test("ring", File("packed"), "long_mixed_run_equals_a_queue"),
     },
     Defect {
         name: "A9a",
