@@ -193,7 +193,7 @@ impl Report {
     fn limits(&self, text: &mut String) {
         push(
             text,
-            format_args!("\n{:<38}{:>9}{:>9}{:>9}", "limits", "median", "min", "max"),
+            format_args!("\n{:<43}{:>9}{:>9}{:>9}", "limits", "median", "min", "max"),
         );
         for row in self.rows.iter() {
             let (scale, unit) = match row.group {
@@ -202,7 +202,7 @@ impl Report {
                 _ => continue,
             };
             let cells = spread(row.value, scale);
-            push(text, format_args!("  {:<36}{cells} {unit}", row.name));
+            push(text, format_args!("  {:<41}{cells} {unit}", row.name));
         }
     }
 
@@ -251,7 +251,8 @@ impl Report {
     }
 
     fn messages(&self, text: &mut String) {
-        let limit = self.limit("copy");
+        // The rows compose and check their messages, too.
+        let limit = self.limit("compose");
         for (title, waits) in [
             ("M messages/s, awake, up to 16 KiB a call", "awake"),
             ("M messages/s, asleep when idle, one a call", "asleep"),
@@ -329,7 +330,7 @@ sleep met awake more than once in ten messages. median: of round trips
 timed by the hundred, as the ping-pongs are; p50 to max: of others, timed one by one,
 with two readings of the clock in each. limit: of a round trip, the multiple of those
 ping-pongs, sample by sample; of one asleep, of the futex of the same round; of a
-rate, its part of the fastest copy (messages) or fill and sum (rings) above.
+rate, its part of the fastest compose, copy, check (messages) or fill and sum (rings).
 calls/m and CPU: system calls that a transport makes by itself, and processor
 time, of both processes together, a message. Every message was checked."
             ),
