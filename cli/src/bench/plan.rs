@@ -10,9 +10,9 @@
 //! timed by the hundred, and the median of a sample's hundreds counts: reading the
 //! clock in each would add half of what is measured. Two sides that sleep are
 //! compared with the futex of the same round; if they share a core, the distance of
-//! two cores says nothing about them, and no sample is dropped for it. A sample in
-//! which they met awake more often than now and then is dropped: the futex is 50 times
-//! as fast then.
+//! two cores says nothing about them, and no sample is dropped for it. Samples are
+//! compared only if both had their sides asleep, but for a few messages: a futex that
+//! finds its word changed already is 50 times as fast.
 
 use memenpsf_benches::kind::Kind;
 use memenpsf_benches::latency::Latency;
@@ -302,16 +302,16 @@ impl Course {
         let [low, high] = [brackets[0].min(brackets[1]), brackets[0].max(brackets[1])];
         let moved = high > low * STEADY && !self.shares_core;
         let usage = ours.usage + theirs.usage;
-        // A turn is two messages.
-        let slept = usage.sleeps as f64 >= ASLEEP * 2.0 * count as f64;
-        if moved || (self.group == Group::Asleep && !slept) {
+        if moved {
             self.dropped += 1;
             self.rounds.push(None);
             return;
         }
         let each = nanoseconds as f64 / count as f64;
         let each = ours.turn.unwrap_or(each);
-        self.rounds.push(Some(each));
+        // A turn is two messages.
+        let slept = usage.sleeps as f64 >= ASLEEP * 2.0 * count as f64;
+        self.rounds.push(slept.then_some(each));
         if self.group.is_time() {
             self.values.push(each);
             self.ratios.push(each / ((low + high) / 2.0));

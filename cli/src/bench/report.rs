@@ -220,8 +220,8 @@ impl Report {
             push(
                 text,
                 format_args!(
-                    "\n{title:<38}{:>7}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}{:>7}",
-                    "bytes", "median", "p50", "p99", "p99.9", "max", "CPU/msg", "limit"
+                    "\n{title:<38}{:>7}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}{:>8}{:>7}",
+                    "bytes", "median", "p50", "p99", "p99.9", "max", "CPU/msg", "sleeps", "limit"
                 ),
             );
             let mut rows: Vec<_> = self
@@ -239,10 +239,12 @@ impl Report {
                 push(
                     text,
                     format_args!(
-                        "  {:<36}{:>7}{median:>8}{p50:>8}{p99:>8}{p999:>8}{max:>8}{:>9}{:>7}",
+                        "  {:<36}{:>7}{median:>8}{p50:>8}{p99:>8}{p999:>8}{max:>8}{:>9}{:>8}{:>7}",
                         row.name,
                         row.size,
                         row.cpu_us.map_or_else(dash, digits),
+                        row.sleeps
+                            .map_or_else(dash, |sleeps| format!("{sleeps:.2}")),
                         row.of_limit.map_or_else(dash, times),
                     ),
                 );
@@ -325,12 +327,11 @@ impl Report {
             format_args!(
                 "
 Medians of samples in rotating order. {samples} samples counted, {dropped} dropped: the raw
-ping-pongs before and after them differed by more than 1.3x, or two sides that are to
-sleep met awake more than once in ten messages. median: of round trips
+ping-pongs before and after them differed by more than 1.3x. median: of round trips
 timed by the hundred, as the ping-pongs are; p50 to max: of others, timed one by one,
 with two readings of the clock in each. limit: of a round trip, the multiple of those
-ping-pongs, sample by sample; of one asleep, of the futex of the same round; of a
-rate, its part of the fastest compose, copy, check (messages) or fill and sum (rings).
+ping-pongs, sample by sample; of one asleep, of the futex of the same round, where
+nine of ten messages of both found their receiver asleep; of a rate, its part of the fastest compose, copy, check (messages) or fill and sum (rings).
 calls/m and CPU: system calls that a transport makes by itself, and processor
 time, of both processes together, a message. Every message was checked."
             ),
