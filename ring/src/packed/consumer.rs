@@ -425,26 +425,37 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
         if self.fault.is_some() {
             return false;
         }
-        self.go_on();
-        if self.head == self.limit {
+        self.leave_line();
+        if self.head == self.known {
             let seen = self.known.wrapping_sub(self.base);
             if !matches!(self.look(self.line, seen, O::REFRESH_LINE), Ok(1..)) {
                 return false;
             }
-            self.limit = self.known;
         }
+        self.find_limit();
         true
     }
 
-    /// Leaves the own line if it is used up, and sets `limit` to where the line
-    /// or what is known ends.
+    /// Leaves the own line if it is used up, and sets `limit`.
     #[inline(always)]
     fn go_on(&mut self) {
+        self.leave_line();
+        self.find_limit();
+    }
+
+    /// Leaves the own line if it is used up.
+    #[inline(always)]
+    fn leave_line(&mut self) {
         if self.head == self.base.wrapping_add(Lines::<T, M>::COUNT) {
             self.base = self.head;
             self.line.next::<T, M>(self.end);
             self.find_origin();
         }
+    }
+
+    /// Sets `limit` to where the own line or what is known ends.
+    #[inline(always)]
+    fn find_limit(&mut self) {
         let in_line = Lines::<T, M>::COUNT - self.head.wrapping_sub(self.base);
         let known = self.known.wrapping_sub(self.head);
         self.limit = self.head.wrapping_add(in_line.min(known));
