@@ -146,6 +146,47 @@ fn work(amount: u32, value: u64) -> u64 {
     })
 }
 
+// The loops below are functions of their own and reach their ring by a reference, as a
+// program does that keeps it in a struct. Inlined, they would keep the fields of some
+// rings in registers and of others not, by how often the compiler finds them used.
+
+/// Pushes `numbers`.
+#[inline(never)]
+fn send(producer: &mut impl Push, numbers: Range<u64>, amount: u32, pauses: Pauses) {
+    for n in numbers {
+        work(amount, n);
+        pauses.push(producer, n);
+    }
+}
+
+/// Pops `numbers`, and tells whether it was these.
+#[inline(never)]
+fn receive(consumer: &mut impl Pop, numbers: Range<u64>, amount: u32, pauses: Pauses) -> bool {
+    numbers.fold(true, |sound, expected| {
+        let value = pauses.pop(consumer);
+        work(amount, value);
+        sound & (value == expected)
+    })
+}
+
+/// Pushes each of `numbers`, and waits until it comes back.
+#[inline(never)]
+fn ask(there: &mut impl Push, returns: &mut impl Pop, numbers: Range<u64>, pauses: Pauses) -> bool {
+    numbers.fold(true, |sound, n| {
+        pauses.push(there, n);
+        sound & (pauses.pop(returns) == n)
+    })
+}
+
+/// Pushes `count` numbers back, as they come.
+#[inline(never)]
+fn answer(arrives: &mut impl Pop, back: &mut impl Push, count: u64, pauses: Pauses) {
+    for _ in 0..count {
+        let value = pauses.pop(arrives);
+        pauses.push(back, value);
+    }
+}
+
 /// Streams `items` numbers after `warm_up` more, and returns millions a second.
 fn stream(
     second: Second,
@@ -156,25 +197,16 @@ fn stream(
     (mut producer, mut consumer): (impl Push, impl Pop),
 ) -> Result<f64, Failure> {
     let [producing, consuming] = regime.work();
+    let all = warm_up + items;
     let consume = || {
-        let mut receive = |numbers: Range<u64>| {
-            numbers.fold(true, |sound, expected| {
-                let value = pauses.pop(&mut consumer);
-                work(consuming, value);
-                sound & (value == expected)
-            })
-        };
-        let sound = receive(0..warm_up);
+        let sound = receive(&mut consumer, 0..warm_up, consuming, pauses);
         let began = Instant::now();
-        let sound = sound & receive(warm_up..warm_up + items);
+        let sound = sound & receive(&mut consumer, warm_up..all, consuming, pauses);
         (sound, began.elapsed())
     };
     let (sound, taken) = second.run(cores, consume, move || {
         producer.settle();
-        for n in 0..warm_up + items {
-            work(producing, n);
-            pauses.push(&mut producer, n);
-        }
+        send(&mut producer, 0..all, producing, pauses);
     })?;
     check(sound)?;
     Ok(items as f64 / taken.as_secs_f64() / 1e6)
@@ -189,25 +221,17 @@ fn round_trip(
     (mut there, mut arrives): (impl Push, impl Pop),
     (mut back, mut returns): (impl Push, impl Pop),
 ) -> Result<f64, Failure> {
-    let ask = || {
-        let mut sound = true;
+    let first = || {
         // The first trip finds the other side there.
-        pauses.push(&mut there, 0);
-        sound &= pauses.pop(&mut returns) == 0;
+        let sound = ask(&mut there, &mut returns, 0..1, pauses);
         let began = Instant::now();
-        for n in 1..=trips {
-            pauses.push(&mut there, n);
-            sound &= pauses.pop(&mut returns) == n;
-        }
+        let sound = sound & ask(&mut there, &mut returns, 1..trips + 1, pauses);
         (sound, began.elapsed())
     };
-    let (sound, taken): (bool, Duration) = second.run(cores, ask, move || {
+    let (sound, taken): (bool, Duration) = second.run(cores, first, move || {
         arrives.settle();
         back.settle();
-        for _ in 0..=trips {
-            let value = pauses.pop(&mut arrives);
-            pauses.push(&mut back, value);
-        }
+        answer(&mut arrives, &mut back, trips + 1, pauses);
     })?;
     check(sound)?;
     Ok(taken.as_nanos() as f64 / trips as f64)
