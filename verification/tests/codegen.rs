@@ -44,24 +44,35 @@ const PROBES: [(&str, &[&str]); 8] = [
     ("probe_packed_split_pop", &SPLIT_POP),
 ];
 
+/// The functions of a packed ring that are called once a line.
+const ONCE_A_LINE: [&str; 2] = ["make_room", "find_element"];
+
 /// Returns the atomic operations of `function` in LLVM's language, each with its
-/// ordering, in the order of the text.
+/// ordering, in the order of the text: those of what it calls once a line first.
 fn atomics(text: &str, function: &str) -> Vec<String> {
     let name = format!("@{function}(");
-    text.lines()
+    let body: Vec<&str> = text
+        .lines()
         .skip_while(|line| !(line.starts_with("define") && line.contains(&name)))
         .take_while(|line| *line != "}")
-        .filter_map(|line| {
-            let words: Vec<&str> = line.split([' ', ',']).collect();
-            let is_one = |word: &&&str| ["atomic", "fence", "cmpxchg", "atomicrmw"].contains(*word);
-            words.iter().find(is_one)?;
-            let kind = (words.iter())
-                .find(|word| ["load", "store", "fence", "cmpxchg", "atomicrmw"].contains(*word))?;
-            let orderings = ["monotonic", "acquire", "release", "acq_rel", "seq_cst"];
-            let ordering = words.iter().find(|word| orderings.contains(*word))?;
-            Some(format!("{kind} {ordering}"))
-        })
-        .collect()
+        .collect();
+    let called = body.iter().find_map(|line| {
+        let (_, callee) = line.split_once(" call ")?.1.split_once('@')?;
+        let (callee, _) = callee.split_once('(')?;
+        let is_called = ONCE_A_LINE.iter().any(|name| callee.contains(name));
+        is_called.then(|| atomics(text, callee))
+    });
+    let own = body.iter().filter_map(|line| {
+        let words: Vec<&str> = line.split([' ', ',']).collect();
+        let is_one = |word: &&&str| ["atomic", "fence", "cmpxchg", "atomicrmw"].contains(*word);
+        words.iter().find(is_one)?;
+        let kind = (words.iter())
+            .find(|word| ["load", "store", "fence", "cmpxchg", "atomicrmw"].contains(*word))?;
+        let orderings = ["monotonic", "acquire", "release", "acq_rel", "seq_cst"];
+        let ordering = words.iter().find(|word| orderings.contains(*word))?;
+        Some(format!("{kind} {ordering}"))
+    });
+    called.into_iter().flatten().chain(own).collect()
 }
 
 #[test]
