@@ -1,4 +1,5 @@
-//! Runs every fuzz target of fuzz/ for the given number of seconds.
+//! Runs every fuzz target of fuzz/ for the given number of seconds, as many at a time as
+//! there are processors.
 //!
 //! `cargo run -p memenpsf-verify --bin fuzz -- 20`
 
@@ -9,6 +10,8 @@ mod fuzz {
     use std::io;
     use std::path::Path;
     use std::process::{Command, ExitCode};
+    use std::sync::{Mutex, PoisonError};
+    use std::thread;
 
     /// An input that takes longer than these seconds hangs.
     const TIMEOUT: &str = "-timeout=10";
@@ -38,26 +41,55 @@ mod fuzz {
         };
         let listed = cargo_fuzz(&["list"])?;
         let targets = String::from_utf8_lossy(&listed.stdout);
-        let mut code = ExitCode::SUCCESS;
         if targets.trim().is_empty() {
             eprint!("{}", String::from_utf8_lossy(&listed.stderr));
             return Err(io::Error::other("cargo fuzz lists no targets"));
         }
-        for target in targets.lines() {
-            let limit = format!("-max_total_time={seconds}");
-            let run = cargo_fuzz(&["run", target, "--", &limit, TIMEOUT])?;
-            let output = String::from_utf8_lossy(&run.stderr);
-            match inputs(&output) {
-                Some(inputs) if run.status.success() => {
-                    println!("evidence: {inputs} inputs, fuzz target {target}");
-                }
-                _ => {
-                    eprintln!("{output}\nfuzz target {target}: {}", run.status);
-                    code = ExitCode::FAILURE;
-                }
+        // All at once: each run would wait for the build of the one before.
+        let built = cargo_fuzz(&["build"])?;
+        if !built.status.success() {
+            eprint!("{}", String::from_utf8_lossy(&built.stderr));
+            return Err(io::Error::other("the fuzz targets do not build"));
+        }
+        let left = Mutex::new(targets.lines());
+        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || -> io::Result<bool> {
+            let mut sound = true;
+            while let Some(target) = next() {
+                sound &= fuzz(target, seconds)?;
+            }
+            Ok(sound)
+        };
+        let workers = thread::available_parallelism()?.get();
+        let sound = thread::scope(|scope| {
+            let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            let done = workers.into_iter().map(|worker| {
+                let lost = |_| Err(io::Error::other("a worker panicked"));
+                worker.join().unwrap_or_else(lost)
+            });
+            done.collect::<io::Result<Vec<bool>>>()
+        })?;
+        Ok(match sound.into_iter().all(|sound| sound) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+
+    /// Runs one target, and tells whether it found nothing.
+    fn fuzz(target: &str, seconds: u32) -> io::Result<bool> {
+        let limit = format!("-max_total_time={seconds}");
+        let run = cargo_fuzz(&["run", target, "--", &limit, TIMEOUT])?;
+        let output = String::from_utf8_lossy(&run.stderr);
+        match inputs(&output) {
+            Some(inputs) if run.status.success() => {
+                println!("evidence: {inputs} inputs, fuzz target {target}");
+                Ok(true)
+            }
+            _ => {
+                eprintln!("{output}\nfuzz target {target}: {}", run.status);
+                Ok(false)
             }
         }
-        Ok(code)
     }
 
     #[cfg(test)]
