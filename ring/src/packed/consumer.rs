@@ -363,8 +363,8 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
     /// line is full and was not looked at yet. Returns how many elements they were, and
     /// whether nothing more was found.
     //
-    // It is the loop of `pop_runs` for lines that the producer has left, with the
-    // place in locals, which takes half the time (benches/README.md).
+    // It is the loop of `pop_runs` for lines that the producer has left, without what
+    // only a line needs that is partly filled or known: half the time (benches/README.md).
     #[inline(always)]
     fn pop_full_lines(
         &mut self,
@@ -399,7 +399,7 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
             // As at the end of a line: `origin` is found with the next one.
             return (taken, false);
         };
-        self.go_on();
+        self.leave_line();
         let found = self.judge(word, self.line, 0);
         self.limit = self.known;
         (taken, !matches!(found, Ok(1..)))
@@ -468,8 +468,7 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
             .wrapping_sub(truncate(self.base).wrapping_mul(M::STRIDE));
     }
 
-    /// Loads the header of `line`, of which `seen` slots are known to be published,
-    /// checks it and moves `known`; returns by how much.
+    /// Loads the header of `line`, and does with it what [`judge`](Self::judge) does.
     #[inline(always)]
     fn look(&mut self, line: Line, seen: u64, order: Ordering) -> Result<u64, Violation> {
         let word = self.load(line, order);
@@ -485,7 +484,8 @@ impl<T, M: Memory<T>, O: Orderings> Consumer<T, M, O> {
         unsafe { self.memory.load(line.offset, order) }
     }
 
-    /// Checks what was loaded by [`look`](Self::look), and moves `known`.
+    /// Checks `word`, the header of `line` as it was loaded, of which `seen` slots are
+    /// known to be published, and moves `known`; returns by how much.
     #[inline(always)]
     fn judge(&mut self, word: u64, line: Line, seen: u64) -> Result<u64, Violation> {
         // What this lap may have added: to the end of the line (I3), and to the
