@@ -120,14 +120,25 @@ impl Limit {
         }
     }
 
+    /// Returns the blocks in which bytes cross; `None` where only time counts.
+    fn blocks(self) -> Option<Blocks> {
+        match self {
+            Self::FillSum(blocks) | Self::Copy(blocks) | Self::Messages(blocks) => Some(blocks),
+            Self::OneLine | Self::TwoLines | Self::Futex => None,
+        }
+    }
+
     /// Returns the bytes that one turn carries; `None` where only time counts.
     pub fn bytes(self) -> Option<usize> {
-        match self {
-            Self::FillSum(blocks) | Self::Copy(blocks) | Self::Messages(blocks) => {
-                Some(blocks.bytes)
-            }
-            _ => None,
-        }
+        self.blocks().map(|blocks| blocks.bytes)
+    }
+
+    /// Tells whether the ground has room for it, and there are such messages.
+    fn fits(self) -> bool {
+        let is_message = |blocks: Blocks| Format::new(blocks.bytes).is_some();
+        self.blocks().is_none_or(|blocks| {
+            blocks.fit() && (!matches!(self, Self::Messages(_)) || is_message(blocks))
+        })
     }
 }
 
@@ -239,12 +250,7 @@ impl Ground {
         count: u64,
         laps: &mut Laps,
     ) -> io::Result<Duration> {
-        let fits = match limit {
-            Limit::FillSum(blocks) | Limit::Copy(blocks) => blocks.fit(),
-            Limit::Messages(blocks) => blocks.fit() && Format::new(blocks.bytes).is_some(),
-            Limit::OneLine | Limit::TwoLines | Limit::Futex => true,
-        };
-        if !fits {
+        if !limit.fits() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let first = self.turn;

@@ -99,7 +99,7 @@ struct Course {
     count: u64,
     values: Vec<f64>,
     ratios: Vec<f64>,
-    /// What each round found, for the rows that are compared with this one.
+    /// What each round found in which both sides slept, to compare those that sleep.
     rounds: Vec<Option<f64>>,
     dropped: u64,
     latency: Latency,
@@ -300,15 +300,14 @@ impl Course {
             return;
         }
         let [low, high] = [brackets[0].min(brackets[1]), brackets[0].max(brackets[1])];
-        let moved = high > low * STEADY && !self.shares_core;
-        let usage = ours.usage + theirs.usage;
-        if moved {
+        if high > low * STEADY && !self.shares_core {
             self.dropped += 1;
             self.rounds.push(None);
             return;
         }
         let each = nanoseconds as f64 / count as f64;
         let each = ours.turn.unwrap_or(each);
+        let usage = ours.usage + theirs.usage;
         // A turn is two messages.
         let slept = usage.sleeps as f64 >= ASLEEP * 2.0 * count as f64;
         self.rounds.push(slept.then_some(each));
@@ -460,4 +459,31 @@ fn rings() -> Vec<Course> {
         }
     }
     courses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_that_met_awake_are_shown_and_not_compared() {
+        let mut course = played(Limit::Futex, Group::Asleep);
+        let outcome = |sleeps| Outcome {
+            nanoseconds: 1000,
+            usage: Usage {
+                sleeps,
+                ..Usage::default()
+            },
+            ..Outcome::default()
+        };
+        for (sleeps, compared) in [(100, Some(10.0)), (90, Some(10.0)), (89, None), (0, None)] {
+            let both = [outcome(sleeps), outcome(sleeps)];
+            // Take chooses the next count.
+            course.count = 100;
+            course.take(both, [50.0, 50.0], true, 1000);
+            assert_eq!(course.rounds.last(), Some(&compared));
+        }
+        assert_eq!(course.values, [10.0; 4]);
+        assert_eq!(course.dropped, 0);
+    }
 }

@@ -331,7 +331,8 @@ ping-pongs before and after them differed by more than 1.3x. median: of round tr
 timed by the hundred, as the ping-pongs are; p50 to max: of others, timed one by one,
 with two readings of the clock in each. limit: of a round trip, the multiple of those
 ping-pongs, sample by sample; of one asleep, of the futex of the same round, where
-nine of ten messages of both found their receiver asleep; of a rate, its part of the fastest compose, copy, check (messages) or fill and sum (rings).
+nine of ten messages of both found their receiver asleep; of a rate, its part of the
+fastest compose, copy, check (messages) or fill and sum (rings).
 calls/m and CPU: system calls that a transport makes by itself, and processor
 time, of both processes together, a message. Every message was checked."
             ),
