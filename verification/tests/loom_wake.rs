@@ -63,7 +63,7 @@ fn no_wake_up_for_data_or_space_is_lost() {
 
 /// Both sides sleep for each other in turn: millions of executions a shape.
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: cargo verify --deep loom"]
 fn no_wake_up_is_lost_when_both_sides_sleep() {
     let mut executions = 0;
     for shape in SHAPES {

@@ -144,6 +144,17 @@ pub(crate) const LAYERS: &[Layer] = &[
             target!("loom_packed").world(World::Loom),
             target!("loom_bytes").world(World::Loom),
             target!("loom_wake").world(World::Loom),
+            // Both sides sleep in turn: millions of executions a shape.
+            Step::cargo(&[
+                "test",
+                "--package=memenpsf-verification",
+                "--test=loom_wake",
+                "--",
+                "--ignored",
+                "--nocapture",
+            ])
+            .world(World::Loom)
+            .deep(),
         ],
     },
     Layer {
